@@ -1,0 +1,297 @@
+type ErrorType =
+  | 'invalid_request_error'
+  | 'authentication_error'
+  | 'permission_error'
+  | 'not_found_error'
+  | 'rate_limit_error'
+  | 'api_error';
+
+type ErrorRow = { status: number; type: ErrorType; says: string };
+
+/**
+ * Every error a caller can meet. Programs rely on the code, people read the sentence, and the sentence says what to do next.
+ * `{words}` in a sentence are filled from the facts given where the error is thrown.
+ */
+export const ERRORS = {
+  // Is this a request we can read at all? (edge)
+  request_malformed: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'This is not an HTTP/1.1 request that can be read; check the client or the proxy that wrote it.',
+  },
+  request_timeout: {
+    status: 408,
+    type: 'invalid_request_error',
+    says: 'The request did not arrive in time; send it again on a new connection.',
+  },
+  headers_too_large: {
+    status: 431,
+    type: 'invalid_request_error',
+    says: 'The headers are larger than 16 KiB; send fewer or shorter ones.',
+  },
+  target_malformed: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'The request target is not accepted: {why}. Ask for a plain path such as /v1/chat/completions.',
+  },
+  header_repeated: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'The header {header} was sent more than once; send it exactly once.',
+  },
+  header_malformed: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'The header {header} holds bytes that are not visible ASCII; encode its value.',
+  },
+  host_unknown: {
+    status: 421,
+    type: 'invalid_request_error',
+    says: 'This broker does not answer to that Host. Use the address in its public_url, or add yours to public_authorities.',
+  },
+  host_unproven: {
+    status: 421,
+    type: 'invalid_request_error',
+    says: 'This broker has no public_url, so it cannot tell which host was signed, and takes signatures over loopback only; set public_url to the address its daemons dial.',
+  },
+  route_unknown: {
+    status: 404,
+    type: 'not_found_error',
+    says: 'There is nothing at {method} {path}. Check the base URL: it usually ends in /v1 or /p/{{product}}/v1.',
+  },
+  method_unsupported: {
+    status: 405,
+    type: 'invalid_request_error',
+    says: '{path} does not take {method}; use {allowed}.',
+  },
+  upgrade_unsupported: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'This address does not switch protocols; send a plain HTTP request.',
+  },
+  expectation_unsupported: {
+    status: 417,
+    type: 'invalid_request_error',
+    says: 'The only expectation served is 100-continue; leave the Expect header out.',
+  },
+  body_unexpected: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'A {method} request must not have a body; leave the body, Content-Type and Content-Digest out.',
+  },
+  body_missing: { status: 400, type: 'invalid_request_error', says: 'The request has no body; send a JSON object.' },
+  body_too_large: {
+    status: 413,
+    type: 'invalid_request_error',
+    says: 'The body is larger than {limit} bytes; send less, or ask the operator to raise limits.body_bytes.',
+  },
+  body_incomplete: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'The connection ended before the whole body arrived; send the request again.',
+  },
+  body_encoded: {
+    status: 415,
+    type: 'invalid_request_error',
+    says: 'Compressed request bodies are not accepted; send the body without Content-Encoding.',
+  },
+  content_type_unsupported: {
+    status: 415,
+    type: 'invalid_request_error',
+    says: 'This address takes application/json; set Content-Type accordingly.',
+  },
+  json_malformed: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'The body is not JSON that can be accepted: {why} at byte {at}.',
+  },
+  address_rate: {
+    status: 429,
+    type: 'rate_limit_error',
+    says: 'Too many requests from this network address; wait {seconds} s and try again.',
+  },
+  shutting_down: {
+    status: 503,
+    type: 'api_error',
+    says: 'This broker is shutting down; send the request again, another one will answer.',
+  },
+
+  // Who is calling? Before the signature is proven an answer says nothing that helps to guess. (auth)
+  signature_required: {
+    status: 401,
+    type: 'authentication_error',
+    says: 'This request is not signed. Send it through the Sallyport daemon, or sign it as docs/protocol.md shows.',
+  },
+  signature_malformed: {
+    status: 401,
+    type: 'authentication_error',
+    says: 'The signature cannot be read: {why}. See docs/protocol.md for the one accepted form.',
+  },
+  signature_invalid: {
+    status: 401,
+    type: 'authentication_error',
+    says: 'The signature does not match this request; check the key, and that nothing on the way changes the method, host, path or signed headers.',
+  },
+  signature_window: {
+    status: 401,
+    type: 'authentication_error',
+    says: 'The signature is outside its time window; check the clock of this machine. The broker’s time is in x-sallyport-time; sign again and retry.',
+  },
+  signature_replayed: {
+    status: 401,
+    type: 'authentication_error',
+    says: 'This signature was used before; sign every attempt anew, with a new nonce.',
+  },
+  signature_flood: {
+    status: 429,
+    type: 'rate_limit_error',
+    says: 'This key has too many signatures in flight; wait {seconds} s and try again.',
+  },
+  signature_store_full: {
+    status: 503,
+    type: 'api_error',
+    says: 'The broker cannot remember more signatures right now; wait {seconds} s and try again.',
+  },
+  digest_mismatch: {
+    status: 401,
+    type: 'authentication_error',
+    says: 'The body is not the one that was signed; something on the way changed it, or Content-Digest was computed over other bytes.',
+  },
+
+  // May they, and how much? (policy, limits)
+  product_required: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'This key may use several products ({products}); name one in the path /p/{{product}}/v1 or in the header x-sallyport-product.',
+  },
+  product_conflict: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'The path names the product {path} and the header names {header}; name one, or the same twice.',
+  },
+  product_unknown: {
+    status: 404,
+    type: 'not_found_error',
+    says: 'There is no product {product} for this key; check the spelling, or ask for access.',
+  },
+  field_invalid: { status: 400, type: 'invalid_request_error', says: '{field} {why}.' },
+  model_not_allowed: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'The model {model} is not among those of the product {product}; GET /v1/models lists what this key may use.',
+  },
+  model_unserved: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'The product {product} allows {model}, but no provider of this broker serves it; add it to a provider’s models.',
+  },
+  max_tokens_exceeded: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: '{field} is {asked}, above the {limit} that the product {product} allows; ask for {limit} or fewer.',
+  },
+  temperature_out_of_range: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'temperature is {asked}, outside {from} to {to} that the product {product} allows.',
+  },
+  rate_limited: {
+    status: 429,
+    type: 'rate_limit_error',
+    says: 'The product {product} allows this key {rate}; wait {seconds} s and try again.',
+  },
+  quota_exhausted: {
+    status: 429,
+    type: 'rate_limit_error',
+    says: 'The product {product} allows this key {quota} requests a day and they are used up; the next day begins at 00:00 UTC, in {seconds} s.',
+  },
+
+  // What the provider did. (relay)
+  upstream_unreachable: {
+    status: 502,
+    type: 'api_error',
+    says: 'The model provider could not be reached; try again, and tell the operator if it stays so.',
+  },
+  upstream_timeout: {
+    status: 504,
+    type: 'api_error',
+    says: 'The model provider did not answer in {seconds} s; try again.',
+  },
+  upstream_failed: {
+    status: 502,
+    type: 'api_error',
+    says: 'The model provider could not serve this request; try again, and tell the operator if it stays so.',
+  },
+  upstream_refused: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'The model provider refused the request: {why}',
+  },
+  upstream_busy: {
+    status: 429,
+    type: 'rate_limit_error',
+    says: 'The model provider is limiting requests; wait and try again.',
+  },
+  upstream_cut: {
+    status: 502,
+    type: 'api_error',
+    says: 'The model provider’s answer broke off before its end; what arrived is incomplete. Try again.',
+  },
+
+  // Not ready, or ours to mend.
+  not_ready: { status: 503, type: 'api_error', says: 'This broker is not ready yet: {why}. Try again in {seconds} s.' },
+  internal: {
+    status: 500,
+    type: 'api_error',
+    says: 'Something went wrong inside the broker; tell the operator the request id.',
+  },
+} as const satisfies Record<string, ErrorRow>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+type Facts = Record<string, string | number>;
+type ErrorParts = {
+  facts?: Facts;
+  /** The field of the request that is at fault, as the OpenAI shape names it. */
+  param?: string;
+  headers?: Record<string, string>;
+  /** A provider's status and code, kept where they are about the caller's own mistake. */
+  status?: number;
+  upstreamCode?: string;
+  cause?: unknown;
+};
+
+/** An error meant for the caller: its sentence may be shown. Anything else that is thrown is answered as `internal`. */
+export class ApiError extends Error {
+  readonly code: ErrorCode;
+  readonly status: number;
+  readonly type: ErrorType;
+  readonly param: string | undefined;
+  readonly upstreamCode: string | undefined;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(code: ErrorCode, parts: ErrorParts = {}) {
+    const row: ErrorRow = ERRORS[code];
+    super(fill(row.says, parts.facts ?? {}), parts.cause === undefined ? undefined : { cause: parts.cause });
+    this.name = 'ApiError';
+    this.code = code;
+    this.status = parts.status ?? row.status;
+    this.type = row.type;
+    this.param = parts.param;
+    this.upstreamCode = parts.upstreamCode;
+    this.headers = parts.headers ?? {};
+  }
+}
+
+const LONGEST_FACT = 200;
+
+// Facts often come from the caller, so they are cut and their control characters dropped: a sentence is one line.
+function fill(sentence: string, facts: Facts): string {
+  return sentence.replace(/\{\{(\w+)\}\}|\{(\w+)\}/g, (_, literal: string | undefined, name: string) => {
+    if (literal !== undefined) return `{${literal}}`;
+    const fact = facts[name];
+    if (fact === undefined) throw new TypeError(`the error sentence needs {${name}}`);
+    const text = String(fact).replace(/\p{Cc}/gu, '');
+    return text.length > LONGEST_FACT ? `${text.slice(0, LONGEST_FACT)}…` : text;
+  });
+}

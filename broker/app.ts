@@ -1,0 +1,139 @@
+import { Router } from '@koa/router';
+import Koa from 'koa';
+import { ApiError } from '@sallyport/protocol/errors.ts';
+import { chatWish } from './api/chat.ts';
+import { embeddingsWish } from './api/embeddings.ts';
+import { forward } from './api/forward.ts';
+import { listModels } from './api/models.ts';
+import { authenticate } from './auth/authenticate.ts';
+import type { FindKey } from './auth/key-ring.ts';
+import type { ReplayStore } from './auth/replay.ts';
+import { signatureVerifier } from './auth/signature.ts';
+import { walk, type Arrival, type Call, type Finished, type InOrder, type Stage } from './call.ts';
+import type { Config } from './config/config.ts';
+import { logAccess } from './edge/access-log.ts';
+import { checkDigest, readBody, readJson } from './edge/body.ts';
+import { findAddress } from './edge/client-address.ts';
+import { answerError } from './edge/error-answer.ts';
+import { greet, health, liveness, readiness, type ReadinessCheck } from './edge/health.ts';
+import { checkHost } from './edge/host.ts';
+import { nameRequest } from './edge/request-id.ts';
+import { readTarget } from './edge/target.ts';
+import { limitAddress } from './limits/address.ts';
+import type { MemoryCounters } from './limits/counters-memory.ts';
+import { limitRate } from './limits/rate.ts';
+import type { Logger } from './log/logger.ts';
+import { authorize } from './policy/authorize.ts';
+import { findProduct, findProducts } from './policy/products.ts';
+import type { Provider } from './providers/provider.ts';
+
+/** Everything the broker is made of; main opens it, tests bring their own. */
+export type House = {
+  config: Config;
+  providers: readonly Provider[];
+  findKey: FindKey;
+  replay: ReplayStore;
+  counters: MemoryCounters;
+  readinessChecks: readonly ReadinessCheck[];
+  log: Logger;
+  /** The wall clock, and one that only goes forward; both in milliseconds. */
+  now: () => number;
+  elapsedMs: () => number;
+};
+
+// Probes call by address and under any name, so the check of the Host header lets these paths pass.
+const PROBE_PATHS = new Set(['/', '/health', '/ready', '/liveness']);
+
+/** READ FIRST: the stages that every request walks, and the table of routes. */
+export function createApp(house: House): Koa {
+  const { config, providers, log, now, elapsedMs } = house;
+
+  // Every request, whatever it asks for.
+  const arrival = [
+    nameRequest,
+    readTarget,
+    checkHost({ authorities: config.authorities, exempt: PROBE_PATHS }),
+    findAddress(config.trustedProxyHops),
+    limitAddress({ pace: config.limits.address, elapsedMs }),
+  ] as const;
+
+  // Who is calling: proven by the headers alone, before a byte of the body is read.
+  const anyCaller = authenticate(
+    { signature: signatureVerifier({ findKey: house.findKey, replay: house.replay, now }) },
+    'sallyport-v1',
+  );
+
+  // What came along: whole, the bytes that were signed, and JSON that everyone reads alike.
+  const json = [readBody(config.limits.bodyBytes), checkDigest, readJson] as const;
+
+  const product = findProduct(config.products);
+  const products = findProducts(config.products);
+  const rate = limitRate(house.counters);
+  const chat = forward('chat', { providers, elapsedMs });
+  const embed = forward('embeddings', { providers, elapsedMs });
+  const models = listModels(providers);
+  const checks = house.readinessChecks;
+
+  const router = new Router({ sensitive: true, strict: true });
+  const route = <const Stages extends readonly Stage<never>[]>(
+    method: string,
+    path: string,
+    stages: InOrder<Stages>,
+  ) => {
+    router.register(path, [method], async (ctx) => {
+      const call = ctx.state as Call;
+      call.params = ctx.params;
+      await walk(stages, call);
+    });
+  };
+
+  // prettier-ignore
+  {
+    //     method  path                               who         what      for what   wishing         may they   how much  what happens
+    route('GET',  '/',                               [                                                                      greet             ]);
+    route('GET',  '/health',                         [                                                                      health(checks)    ]);
+    route('GET',  '/ready',                          [                                                                      readiness(checks) ]);
+    route('GET',  '/liveness',                       [                                                                      liveness          ]);
+
+    // `completions` cannot be a product: the first line is what every OpenAI client calls.
+    route('POST', '/v1/chat/completions',            [ anyCaller, ...json, product,   chatWish,       authorize, rate,      chat              ]);
+    route('POST', '/v1/chat/:product',               [ anyCaller, ...json, product,   chatWish,       authorize, rate,      chat              ]);
+    route('POST', '/p/:product/v1/chat/completions', [ anyCaller, ...json, product,   chatWish,       authorize, rate,      chat              ]);
+    route('POST', '/v1/embeddings',                  [ anyCaller, ...json, product,   embeddingsWish, authorize, rate,      embed             ]);
+    route('POST', '/p/:product/v1/embeddings',       [ anyCaller, ...json, product,   embeddingsWish, authorize, rate,      embed             ]);
+    route('GET',  '/v1/models',                      [ anyCaller,          products,                                        models            ]);
+    route('GET',  '/p/:product/v1/models',           [ anyCaller,          products,                                        models            ]);
+  }
+
+  const app = new Koa();
+  app.use(async (ctx, next) => {
+    // Stages answer on the raw response: Koa's own way costs twice as much, and dies when a caller hangs up.
+    ctx.respond = false;
+    const call: Arrival = {
+      request: ctx.req,
+      response: ctx.res,
+      arrivedMs: elapsedMs(),
+      answerHeaders: [],
+      params: {},
+    };
+    ctx.state = call;
+    let error: ApiError | undefined;
+    try {
+      await walk(arrival, call);
+      await next();
+    } catch (thrown) {
+      error = answerError(call, thrown, log);
+    }
+    logAccess(log, call as Finished, elapsedMs(), error);
+  });
+  app.use(router.routes());
+  app.use((ctx) => refuseUnrouted(ctx.state as Call, router));
+  return app;
+}
+
+function refuseUnrouted({ method, path }: Call, router: Router): never {
+  const allowed = router.match(path, method).path.flatMap((layer) => layer.methods);
+  if (allowed.length === 0) throw new ApiError('route_unknown', { facts: { method, path } });
+  const list = [...new Set(allowed)].join(', ');
+  throw new ApiError('method_unsupported', { facts: { method, path, allowed: list }, headers: { allow: list } });
+}

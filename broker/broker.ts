@@ -1,0 +1,104 @@
+import { once } from 'node:events';
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { createApp, type House } from './app.ts';
+import { clientKeys } from './auth/key-ring.ts';
+import { openReplay } from './auth/replay-handover.ts';
+import type { Config } from './config/config.ts';
+import type { NotReady } from './edge/health.ts';
+import { openServer } from './edge/server.ts';
+import { MemoryCounters } from './limits/counters-memory.ts';
+import type { Logger } from './log/logger.ts';
+import { buildProviders } from './providers/providers.ts';
+import { openDataFolder } from './store/data-folder.ts';
+
+type Settings = {
+  config: Config;
+  log: Logger;
+  now: () => number;
+  elapsedMs: () => number;
+};
+
+/** A broker that listens. */
+export type Broker = {
+  port: number;
+  /** How long it will still refuse signatures, because the run before it ended without handing over. */
+  fencedForMs: () => number;
+  /** Lets what is under way finish, hands over what must not be forgotten, and lets go of everything. */
+  stop: (graceMs?: number) => Promise<void>;
+};
+
+/** Cloud Run kills ten seconds after it asks; what has not finished by then would not finish either. */
+const GRACE_MS = 7_000;
+
+/** Opens every room of the house and begins to listen; throws with a sentence for the operator where it cannot. */
+export async function openBroker({ config, log, now, elapsedMs }: Settings): Promise<Broker> {
+  const folder = openDataFolder(config.data);
+  const warn = (what: string, error: unknown) => log.warn({ cause: error }, what);
+  const { replay, handOver } = openReplay({ folder, now, warn });
+  const providers = buildProviders(config.providers, now);
+  let isStopping = false;
+  const isFenced = (): NotReady | undefined => {
+    const forMs = replay.fencedForMs(now());
+    return forMs > 0 ? { why: 'waiting until no signature from before the start can be replayed', forMs } : undefined;
+  };
+  const isGoing = (): NotReady | undefined => (isStopping ? { why: 'shutting down', forMs: 10_000 } : undefined);
+  const house: House = {
+    config,
+    providers,
+    findKey: clientKeys(config.clients),
+    replay,
+    counters: new MemoryCounters({ now, elapsedMs }),
+    readinessChecks: [isFenced, isGoing],
+    log,
+    now,
+    elapsedMs,
+  };
+  const server = openServer(createApp(house).callback());
+  try {
+    await listen(server, config.listen);
+  } catch (error) {
+    folder.close();
+    throw error;
+  }
+  return {
+    port: (server.address() as AddressInfo).port,
+    fencedForMs: () => replay.fencedForMs(now()),
+    async stop(graceMs = GRACE_MS) {
+      isStopping = true;
+      const closed = once(server, 'close');
+      server.close();
+      const timer = setTimeout(() => server.closeAllConnections(), graceMs);
+      await closed;
+      clearTimeout(timer);
+      await Promise.all(providers.map(({ dispatcher }) => dispatcher.destroy()));
+      // Only now can no further signature be taken, so only now is the list of used ones complete.
+      handOver();
+      folder.close();
+    },
+  };
+}
+
+/** Thrown with a sentence for the operator when the port cannot be had. */
+export class ListenError extends Error {
+  override name = 'ListenError';
+}
+
+async function listen(server: Server, { host, port }: Config['listen']): Promise<void> {
+  try {
+    server.listen({ host, port });
+    await once(server, 'listening');
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    // Everywhere, in both families, is the default; a machine without IPv6 still has the other one.
+    if (host === '::' && (code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL')) {
+      return listen(server, { host: '0.0.0.0', port });
+    }
+    throw new ListenError(
+      code === 'EADDRINUSE'
+        ? `Port ${port} is already in use; stop the program that holds it, or choose another port: PORT=8081.`
+        : `Cannot listen on ${host}, port ${port}: ${(cause as Error).message}.`,
+      { cause },
+    );
+  }
+}

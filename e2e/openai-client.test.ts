@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import OpenAI from 'openai';
+import {
+  OpenAI,
+  APIError,
+  AuthenticationError,
+  BadRequestError,
+  InternalServerError,
+  NotFoundError,
+  RateLimitError,
+  UnprocessableEntityError,
+} from 'openai';
 import { newNonce, signRequest } from '@sallyport/protocol/profile.ts';
 import { keyOf, openWorld, SECRETS, type World } from './world.ts';
 
@@ -84,7 +93,7 @@ describe('the OpenAI client', () => {
     const read = async () => {
       for await (const chunk of stream) void chunk;
     };
-    await assert.rejects(read, (error: Error) => error instanceof OpenAI.APIError && /incomplete/.test(error.message));
+    await assert.rejects(read, (error: Error) => error instanceof APIError && /incomplete/.test(error.message));
   });
 
   it('hears of a vendor that ends a stream politely but too early', async () => {
@@ -98,7 +107,7 @@ describe('the OpenAI client', () => {
     const read = async () => {
       for await (const chunk of stream) void chunk;
     };
-    await assert.rejects(read, OpenAI.APIError);
+    await assert.rejects(read, APIError);
   });
 
   it('is not fooled by a whole answer that is cut', async () => {
@@ -108,61 +117,61 @@ describe('the OpenAI client', () => {
   const refusals: [
     why: string,
     run: () => Promise<unknown>,
-    kind: new (...args: never[]) => InstanceType<typeof OpenAI.APIError>,
+    kind: new (...args: never[]) => InstanceType<typeof APIError>,
     says: RegExp,
   ][] = [
     [
       'a model it may not use',
       () => client().chat.completions.create({ model: 'gpt-5', messages }),
-      OpenAI.BadRequestError,
+      BadRequestError,
       /GET \/v1\/models lists/,
     ],
     [
       'a product that is not its own',
       () => client('desktop', '/p/product-b/v1').models.list(),
-      OpenAI.NotFoundError,
+      NotFoundError,
       /ask for access/,
     ],
     [
       'an address that is not served',
       () => client('desktop', '/v2').models.list(),
-      OpenAI.NotFoundError,
+      NotFoundError,
       /Check the base URL/,
     ],
     [
       'a request that nobody signed',
       () => client('desktop', '/v1', { fetch }).models.list(),
-      OpenAI.AuthenticationError,
+      AuthenticationError,
       /sign it as docs\/protocol\.md shows/,
     ],
     [
       'a clock that is off',
       () => client('desktop', '/v1', { fetch: signingFetch('desktop', () => Date.now() - 400_000) }).models.list(),
-      OpenAI.AuthenticationError,
+      AuthenticationError,
       /check the clock/,
     ],
     [
       'a vendor that limits us',
       () => client().chat.completions.create(ask('/fail 429')),
-      OpenAI.RateLimitError,
+      RateLimitError,
       /wait and try again/,
     ],
     [
       'a vendor that refuses what it was asked',
       () => client().chat.completions.create(ask('/fail 422')),
-      OpenAI.UnprocessableEntityError,
+      UnprocessableEntityError,
       /refused the request: The echo was told/,
     ],
     [
       'a vendor that does not know our key',
       () => client().chat.completions.create(ask('/fail 401')),
-      OpenAI.InternalServerError,
+      InternalServerError,
       /tell the operator/,
     ],
     [
       'a vendor that is down',
       () => client().chat.completions.create(ask('/fail 503')),
-      OpenAI.InternalServerError,
+      InternalServerError,
       /could not serve/,
     ],
   ];

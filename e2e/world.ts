@@ -187,9 +187,9 @@ function sendRaw(port: number, bytes: string | Buffer): Promise<string> {
   });
 }
 
-async function openVendor(answer: Vendor) {
+async function openVendor(first: Vendor) {
   const requests: { path: string; headers: IncomingMessage['headers']; body: string }[] = [];
-  const script = { answer };
+  const script = { answer: first };
   const server = createServer(async (incoming, response) => {
     const body = Buffer.concat(await incoming.toArray());
     requests.push({ path: incoming.url ?? '', headers: incoming.headers, body: body.toString() });
@@ -215,7 +215,7 @@ export const answerOk: Vendor = (incoming, body, response) => {
   const asked = JSON.parse(body.toString()) as { stream?: boolean; model: string };
   if (incoming.url?.endsWith('/embeddings') === true) {
     const data = [{ object: 'embedding', index: 0, embedding: [0.5, -0.5] }];
-    answer(response, { object: 'list', data, model: asked.model, usage: { prompt_tokens: 1, total_tokens: 1 } });
+    answerJson(response, { object: 'list', data, model: asked.model, usage: { prompt_tokens: 1, total_tokens: 1 } });
   } else if (asked.stream === true) {
     response.writeHead(200, { 'content-type': 'text/event-stream' });
     for (const delta of [{ role: 'assistant', content: 'Good' }, { content: ' day' }, {}]) {
@@ -225,11 +225,11 @@ export const answerOk: Vendor = (incoming, body, response) => {
     response.end('data: [DONE]\n\n');
   } else {
     const choices = [{ index: 0, message: { role: 'assistant', content: 'Good day' }, finish_reason: 'stop' }];
-    answer(response, { id: 'c1', object: 'chat.completion', created: 1, model: asked.model, choices });
+    answerJson(response, { id: 'c1', object: 'chat.completion', created: 1, model: asked.model, choices });
   }
 };
 
-function answer(response: ServerResponse, value: object): void {
+function answerJson(response: ServerResponse, value: object): void {
   response.writeHead(200, { 'content-type': 'application/json', 'set-cookie': 'vendor=1', server: 'vendor' });
   response.end(JSON.stringify(value));
 }

@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { pino } from 'pino';
 import { EMPTY_SNAPSHOT, SNAPSHOT } from './broker/auth/replay-handover.ts';
 import { ListenError, openBroker } from './broker/broker.ts';
 import { createTerminal } from './broker/main.ts';
@@ -19,10 +18,7 @@ if (!existsSync(file)) makeFirstConfig();
 const config = terminal.readConfig(file);
 if (config === undefined) process.exit(1);
 const logFile = join(folder, 'broker.log');
-const { log, closeLog } = openLog({
-  level: config.log.level,
-  destination: pino.destination({ dest: logFile, sync: false, minLength: 4096, mkdir: true }),
-});
+const { log, closeLog } = openLog({ level: config.log.level, file: logFile });
 try {
   const broker = await openBroker({ config, log, now: terminal.now, elapsedMs: () => performance.now() });
   const asked = terminal.untilAskedToStop();
@@ -68,6 +64,7 @@ function makeFirstConfig(): void {
     file,
     `# Made by the first npm start, and yours from here on; docs/configuration.md lists every setting.
 public_url: "http://127.0.0.1:\${PORT:-8080}"
+public_authorities: ["localhost:\${PORT:-8080}"]
 listen: { port: 8080 }
 data: ./data
 providers:

@@ -193,3 +193,24 @@ describe('the OpenAI client', () => {
     assert.equal(answers.length, 3);
   });
 });
+
+describe('a body that is too large', () => {
+  it('is refused with a sentence that the client can read, not with a broken connection', async () => {
+    const world = await openWorld();
+    try {
+      for (const size of [70_000, 5_000_000, 30_000_000]) {
+        const client = new OpenAI({
+          apiKey: 'x',
+          baseURL: `${world.base}/v1`,
+          fetch: signingFetch('desktop'),
+          maxRetries: 0,
+        });
+        const content = 'a'.repeat(size);
+        const run = () => client.chat.completions.create({ model: 'echo', messages: [{ role: 'user', content }] });
+        await assert.rejects(run, (error) => error instanceof APIError && error.status === 413, String(size));
+      }
+    } finally {
+      await world.close();
+    }
+  });
+});

@@ -12,6 +12,11 @@ import {
 /** The two algorithms there are. The key decides which one is meant; what a signature says of itself never does. */
 export type Algorithm = 'hmac-sha256' | 'ed25519';
 
+/** Whether a signature names an algorithm that there is. */
+export function isAlgorithm(name: string): name is Algorithm {
+  return name === 'hmac-sha256' || name === 'ed25519';
+}
+
 /** What signs. */
 export type SigningKey = { keyid: string; algorithm: Algorithm; key: KeyObject };
 

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { contentDigest, isReadableDigest } from './content-digest.ts';
 import { ApiError } from './errors.ts';
 import { HEADER, OUR_PREFIX } from './headers.ts';
-import { signBytes, verifiesBytes, type SigningKey, type VerifyingKey } from './keys.ts';
+import { isAlgorithm, signBytes, verifiesBytes, type Algorithm, type SigningKey, type VerifyingKey } from './keys.ts';
 import { signatureBase, type SignedView } from './signature-base.ts';
 import { LABEL, malformed, readSignatureInput } from './signature-input.ts';
 import { readOneSpelling } from './structured-field.ts';
@@ -48,7 +48,7 @@ export type RequestView = SignedView & { hasContent: boolean };
 /** What a signature says of itself, well-formed but not yet proven. */
 export type ReadSignature = {
   keyid: string;
-  algorithm: string;
+  algorithm: Algorithm;
   created: number;
   expires: number;
   nonce: string;
@@ -117,6 +117,7 @@ export function readSignature(view: RequestView, tag: Tag): ReadSignature {
   if (expires <= created || expires - created > LONGEST_LIFETIME_SECONDS) {
     throw malformed(`expires must be 1 to ${LONGEST_LIFETIME_SECONDS} s after created`);
   }
+  if (!isAlgorithm(algorithm)) throw malformed('alg is neither hmac-sha256 nor ed25519');
   checkComponents(components);
   checkCoverage(components, view);
   const signature = readSignatureBytes(rawSignature);

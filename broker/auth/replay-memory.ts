@@ -20,7 +20,7 @@ type Settings = { nowSeconds: number; last: LastStop; mostPerKey?: number; most?
 const MARGIN_SECONDS = 5;
 const MOST_PER_KEY = 20_000;
 // About 150 bytes a record.
-const MOST = 2_000_000;
+const MOST = 1_000_000;
 
 /** The replay store of a single broker: in memory, refusing when it is full and never evicting what is live. */
 export class MemoryReplayStore implements ReplayStore {

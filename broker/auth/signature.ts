@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto';
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { ApiError } from '@sallyport/protocol/errors.ts';
 import { HEADER } from '@sallyport/protocol/headers.ts';
-import { hmacKey } from '@sallyport/protocol/keys.ts';
+import { hmacKey, type Algorithm, type VerifyingKey } from '@sallyport/protocol/keys.ts';
 import {
   isInWindow,
   isSignedBy,
@@ -17,8 +17,12 @@ import type { ReplayStore } from './replay.ts';
 
 type Settings = { findKey: FindKey; replay: ReplayStore; now: () => number };
 
-// An unknown key id costs the same MAC as a known one, so that time does not tell which key ids exist.
-const NOBODY = hmacKey(randomBytes(32));
+// Nobody's keys. A key id that is unknown, or named with the wrong algorithm, costs the same as a known one, so that time
+// does not tell which key ids exist.
+const NOBODY = {
+  'hmac-sha256': hmacKey(randomBytes(32)),
+  ed25519: { algorithm: 'ed25519', key: generateKeyPairSync('ed25519').publicKey },
+} as const satisfies Record<Algorithm, VerifyingKey>;
 
 /**
  * Verifies a sallyport-1 signature by the headers alone: form, key, MAC, and only then time and replay.
@@ -28,8 +32,9 @@ export function signatureVerifier({ findKey, replay, now }: Settings) {
   return async (view: RequestView, tag: Tag): Promise<Caller> => {
     const read = readSignature(view, tag);
     const row = findKey(read.keyid);
-    const isGenuine = isSignedBy(read, row?.key ?? NOBODY);
-    if (row === undefined || !isGenuine) throw new ApiError('signature_invalid');
+    const isKnown = row?.key.algorithm === read.algorithm;
+    const isGenuine = isSignedBy(read, isKnown ? row.key : NOBODY[read.algorithm]);
+    if (!isKnown || !isGenuine) throw new ApiError('signature_invalid');
 
     const nowMs = now();
     const nowSeconds = Math.floor(nowMs / 1000);

@@ -13,9 +13,10 @@ const MOST_CONNECTIONS = 20_000;
  */
 export function openServer(handle: Handle): Server {
   const server = createServer({
-    // A request that is not all there after this long is not coming; answers may take as long as a model thinks.
+    // Headers that are not all there by then are not coming. A body is waited for longer: its sender has proven itself by
+    // then, and 25 MiB take minutes on a slow line. How long an answer may take is not limited here.
     headersTimeout: 10_000,
-    requestTimeout: 60_000,
+    requestTimeout: 300_000,
     connectionsCheckingInterval: 2_000,
     // Longer than the idle time-out of the load balancers in front (60 s), or they would reuse a socket we just closed.
     keepAliveTimeout: 65_000,

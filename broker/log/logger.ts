@@ -1,8 +1,14 @@
+import { openSync } from 'node:fs';
 import { pino, type DestinationStream, type Logger } from 'pino';
 
 export type { Logger };
 
-type Settings = { level: string; destination?: DestinationStream };
+type Settings = {
+  level: string;
+  /** Where to write; standard output when it is left out. */
+  file?: string;
+  destination?: DestinationStream;
+};
 
 // Cloud Logging reads `severity`; everything else reads it just as well.
 const SEVERITY: Record<string, string> = {
@@ -17,8 +23,10 @@ const SEVERITY: Record<string, string> = {
 const FLUSH_EVERY_MS = 250;
 
 /** The log: one JSON object a line, written in batches so that a request does not wait for the disk. */
-export function openLog({ level, destination }: Settings): { log: Logger; closeLog: () => void } {
-  const batched = destination ?? pino.destination({ sync: false, minLength: 4096 });
+export function openLog({ level, file, destination }: Settings): { log: Logger; closeLog: () => void } {
+  // Opened here and now: a log that is still being opened cannot be flushed by a start that fails at once.
+  const fd = file === undefined ? 1 : openSync(file, 'a', 0o600);
+  const batched = destination ?? pino.destination({ fd, sync: false, minLength: 4096 });
   const log = pino(
     {
       level,

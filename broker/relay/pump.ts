@@ -35,6 +35,10 @@ class HungUp extends Error {
   override name = 'HungUp';
 }
 
+class EncodedAnswer extends Error {
+  override name = 'EncodedAnswer';
+}
+
 class EndlessRefusal extends Error {
   override name = 'EndlessRefusal';
 }
@@ -82,8 +86,10 @@ export class Pump implements Dispatcher.DispatchHandler {
     if (this.#response.destroyed || this.#isOver) controller.abort(new HungUp());
   }
 
-  onResponseStart(_: Controller, status: number, headers: Headers): void {
+  onResponseStart(controller: Controller, status: number, headers: Headers): void {
     this.#status = status;
+    // We asked for plain bytes; what is passed on would not be what its headers say.
+    if ((headers['content-encoding'] ?? 'identity') !== 'identity') return controller.abort(new EncodedAnswer());
     if (status < 200 || status > 299) {
       const retryAfter = headers['retry-after'];
       this.#refusal = { retryAfter: typeof retryAfter === 'string' ? retryAfter : undefined, chunks: [], length: 0 };

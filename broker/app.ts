@@ -9,7 +9,7 @@ import { authenticate } from './auth/authenticate.ts';
 import type { FindKey } from './auth/key-ring.ts';
 import type { ReplayStore } from './auth/replay.ts';
 import { signatureVerifier } from './auth/signature.ts';
-import { walk, type Arrival, type Call, type Finished, type InOrder, type Stage } from './call.ts';
+import { inOrder, walk, type Arrival, type Call, type Finished, type InOrder, type Stage } from './call.ts';
 import type { Config } from './config/config.ts';
 import { logAccess } from './edge/access-log.ts';
 import { checkDigest, readBody, readJson } from './edge/body.ts';
@@ -49,13 +49,13 @@ export function createApp(house: House): Koa {
   const { config, providers, log, now, elapsedMs } = house;
 
   // Every request, whatever it asks for.
-  const arrival = [
+  const arrival = inOrder([
     nameRequest,
     readTarget,
     checkHost({ authorities: config.authorities, exempt: PROBE_PATHS }),
     findAddress(config.trustedProxyHops),
     limitAddress({ pace: config.limits.address, elapsedMs }),
-  ] as const;
+  ]);
 
   // Who is calling: proven by the headers alone, before a byte of the body is read.
   const anyCaller = authenticate(

@@ -45,6 +45,9 @@ type Pieces<Stages extends readonly AnyStage[], Has> = Stages extends readonly [
 /** Stages in an order that works: one that stands before what it needs does not compile. */
 export type InOrder<Stages extends readonly AnyStage[], Has = Call> = Stages & Pieces<Stages, Has>;
 
+/** The stages that every request walks, held to the same rule. */
+export const inOrder = <const Stages extends readonly AnyStage[]>(stages: InOrder<Stages, Arrival>): Stages => stages;
+
 /** Walks the stages one after the other; each piece is laid onto the call before the next stage sees it. */
 export async function walk(stages: readonly AnyStage[], call: Arrival): Promise<void> {
   for (const stage of stages) {

@@ -58,6 +58,8 @@ export async function openBroker({ config, log, now, elapsedMs }: Settings): Pro
   try {
     await listen(server, config.listen);
   } catch (error) {
+    // Nothing was accepted: what the run before left is left again, for the next start.
+    handOver();
     folder.close();
     throw error;
   }

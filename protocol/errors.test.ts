@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { ApiError, ERRORS, type ErrorCode } from './errors.ts';
 
 describe('ApiError', () => {
@@ -32,5 +33,15 @@ describe('ApiError', () => {
 
   it('has for every code a status that an HTTP client knows', () => {
     for (const code of Object.keys(ERRORS) as ErrorCode[]) assert.ok(ERRORS[code].status >= 400, code);
+  });
+
+  it('is listed in docs/protocol.md, with its status and its sentence, and no code is there that is not here', () => {
+    const rows = readFileSync('docs/protocol.md', 'utf8').matchAll(
+      /^\| `(\w+)` +\| (\d+) +\| `(\w+)` +\| (.*?) +\|$/gm,
+    );
+    const listed = Object.fromEntries(
+      Array.from(rows, ([, code, status, type, says]) => [code, { status: Number(status), type, says }]),
+    );
+    assert.deepEqual(listed, ERRORS);
   });
 });

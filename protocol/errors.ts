@@ -39,11 +39,6 @@ export const ERRORS = {
     type: 'invalid_request_error',
     says: 'The header {header} was sent more than once; send it exactly once.',
   },
-  header_malformed: {
-    status: 400,
-    type: 'invalid_request_error',
-    says: 'The header {header} holds bytes that are not visible ASCII; encode its value.',
-  },
   host_unknown: {
     status: 421,
     type: 'invalid_request_error',
@@ -109,11 +104,6 @@ export const ERRORS = {
     status: 429,
     type: 'rate_limit_error',
     says: 'Too many requests from this network address; wait {seconds} s and try again.',
-  },
-  shutting_down: {
-    status: 503,
-    type: 'api_error',
-    says: 'This broker is shutting down; send the request again, another one will answer.',
   },
 
   // Who is calling? Before the signature is proven an answer says nothing that helps to guess. (auth)

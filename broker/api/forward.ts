@@ -18,6 +18,9 @@ type Forwarded = {
   json: JsonOutline;
   product: { name: string; maxTokens?: number | undefined };
   wish: { model: string; maxTokens?: object | undefined; isStream?: boolean };
+  // Not read here, but asked for: a route that leaves out the policy or the limits does not compile.
+  decision: object;
+  rate: object;
 };
 
 type Settings = { providers: readonly Provider[]; elapsedMs: () => number };

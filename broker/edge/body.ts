@@ -5,7 +5,10 @@ import { HEADER } from '@sallyport/protocol/headers.ts';
 import { readOutline } from '../dialects/json-gate.ts';
 import type { JsonOutline } from '../dialects/json-outline.ts';
 
-/** The body as it arrived, whole. */
+/** The body as it arrived, whole; nobody has said yet that it is the one that was meant. */
+export type WithReceived = { received: Buffer };
+
+/** The body that was signed. No later stage sees any other. */
 export type WithBody = { body: Buffer };
 
 /** The body as JSON that every reader reads alike. */
@@ -16,13 +19,13 @@ type Exchange = Framed & { request: IncomingMessage; response: ServerResponse };
 
 /** Reads the whole body, counting as it arrives: a length that was announced is a claim, not a fact. */
 export function readBody(limit: number) {
-  return async ({ request, response, fields, hasContent }: Exchange): Promise<WithBody> => {
+  return async ({ request, response, fields, hasContent }: Exchange): Promise<WithReceived> => {
     if (!hasContent) throw new ApiError('body_missing');
     if (fields.has('content-encoding')) throw new ApiError('body_encoded');
     if (Number(fields.get('content-length') ?? 0) > limit) throw tooLarge(limit);
     // Whoever waits for leave to send has passed every check that needs the headers alone.
     if (fields.has('expect')) response.writeContinue();
-    return { body: await collect(request, limit) };
+    return { received: await collect(request, limit) };
   };
 }
 
@@ -46,9 +49,10 @@ function collect(request: IncomingMessage, limit: number): Promise<Buffer> {
 }
 
 /** A signature covers the digest, not the body: only this comparison ties the two together. */
-export function checkDigest({ fields, body }: { fields: ReadonlyMap<string, string> } & WithBody): void {
+export function checkDigest({ fields, received }: { fields: ReadonlyMap<string, string> } & WithReceived): WithBody {
   const digest = fields.get(HEADER.contentDigest);
-  if (digest !== undefined && !digestMatches(digest, body)) throw new ApiError('digest_mismatch');
+  if (digest !== undefined && !digestMatches(digest, received)) throw new ApiError('digest_mismatch');
+  return { body: received };
 }
 
 const JSON_TYPE = /^application\/json(?:\s*;\s*charset="?utf-8"?)?\s*$/i;

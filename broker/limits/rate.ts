@@ -1,6 +1,9 @@
 import { ApiError } from '@sallyport/protocol/errors.ts';
 import { HEADER } from '@sallyport/protocol/headers.ts';
-import type { MemoryCounters, Rate } from './counters-memory.ts';
+import type { MemoryCounters, Rate, RateVerdict } from './counters-memory.ts';
+
+/** Left once the request has been counted; without it nothing is forwarded. */
+export type WithRate = { rate: RateVerdict };
 
 type Asked = {
   product: { name: string; rate: Rate };
@@ -10,7 +13,7 @@ type Asked = {
 
 /** Takes one request out of what the product allows this caller, and tells the caller what is left. */
 export function limitRate(counters: MemoryCounters) {
-  return ({ product, caller, answerHeaders }: Asked): void => {
+  return ({ product, caller, answerHeaders }: Asked): WithRate => {
     const verdict = counters.take(`${product.name} ${caller.kind} ${caller.name}`, product.rate);
     answerHeaders.push(
       HEADER.limitRequests,
@@ -20,7 +23,7 @@ export function limitRate(counters: MemoryCounters) {
       HEADER.resetRequests,
       duration(verdict.resetMs),
     );
-    if (verdict.refusedBy === undefined) return;
+    if (verdict.refusedBy === undefined) return { rate: verdict };
     const seconds = Math.ceil(verdict.retryAfterMs / 1000);
     const headers = {
       [HEADER.retryAfter]: String(seconds),
@@ -33,8 +36,8 @@ export function limitRate(counters: MemoryCounters) {
         headers: { ...headers, [HEADER.shouldRetry]: 'false' },
       });
     }
-    const rate = `${product.rate.burst} requests at once and ${product.rate.perSecond} a second`;
-    throw new ApiError('rate_limited', { facts: { product: product.name, rate, seconds }, headers });
+    const pace = `${product.rate.burst} requests at once and ${product.rate.perSecond} a second`;
+    throw new ApiError('rate_limited', { facts: { product: product.name, rate: pace, seconds }, headers });
   };
 }
 

@@ -31,6 +31,8 @@ export function openLog({ level, file, destination }: Settings): { log: Logger; 
     {
       level,
       base: null,
+      // The reason stays in the log: message, stack and what lies beneath, which pino writes for `err` alone by itself.
+      serializers: { cause: pino.stdSerializers.errWithCause },
       messageKey: 'message',
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ severity: SEVERITY[label] ?? 'DEFAULT' }) },

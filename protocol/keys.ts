@@ -33,14 +33,21 @@ export function hmacKey(secret: Uint8Array): VerifyingKey & { algorithm: 'hmac-s
 
 /** An Ed25519 public key of its 32 raw bytes. */
 export function ed25519PublicKey(raw: Uint8Array): VerifyingKey & { algorithm: 'ed25519' } {
+  refuseOtherLengths(raw);
   const der = Buffer.concat([ED25519_PUBLIC_PREFIX, raw]);
   return { algorithm: 'ed25519', key: createPublicKey({ key: der, format: 'der', type: 'spki' }) };
 }
 
 /** An Ed25519 private key of its 32 raw bytes. */
 export function ed25519PrivateKey(raw: Uint8Array): KeyObject {
+  refuseOtherLengths(raw);
   const der = Buffer.concat([ED25519_PRIVATE_PREFIX, raw]);
   return createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
+}
+
+// Node reads as many bytes as the prefix announces and passes over the rest: one key would have many spellings.
+function refuseOtherLengths(raw: Uint8Array): void {
+  if (raw.length !== 32) throw new TypeError('an Ed25519 key is 32 bytes');
 }
 
 /** The signature of these bytes: 32 for HMAC, 64 for Ed25519. */

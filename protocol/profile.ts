@@ -79,6 +79,7 @@ export function signRequest(request: Unsigned, key: SigningKey, moment: Moment):
   const fields = new Map(Object.entries(request.fields ?? {}).map(([name, value]) => [name.toLowerCase(), value]));
   const added: Record<string, string> = {};
   if (request.body !== undefined) {
+    if (request.body.length === 0) throw new TypeError('an empty body is no body; leave it out');
     if (!fields.has(HEADER.contentType)) throw new TypeError('a signed body needs a content-type');
     added[HEADER.contentDigest] = contentDigest(request.body);
     fields.set(HEADER.contentDigest, added[HEADER.contentDigest]!);
@@ -87,6 +88,10 @@ export function signRequest(request: Unsigned, key: SigningKey, moment: Moment):
   // Content first, so that the order is the one of the published vector.
   for (const name of [HEADER.contentType, HEADER.contentDigest]) if (fields.has(name)) components.push(name);
   for (const name of fields.keys()) if (mustBeCovered(name) && !components.includes(name)) components.push(name);
+
+  if (request.body === undefined && fields.has(HEADER.contentType)) {
+    throw new TypeError('a request without a body is signed without a content-type');
+  }
 
   const { created, nonce, expires = created + LIFETIME_SECONDS, tag = 'sallyport-v1' } = moment;
   const covered = components.map((name) => `"${name}"`).join(' ');
@@ -191,7 +196,10 @@ const PLAIN_SIGNATURE = /^sp=:([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=):$/;
 function readSignatureBytes(raw: string): Buffer {
   const plain = PLAIN_SIGNATURE.exec(raw);
   if (plain !== null) return Buffer.from(plain[1]!, 'base64');
-  const value = readOneSpelling(raw)?.get(LABEL)?.[0];
-  if (!(value instanceof ArrayBuffer)) throw malformed('Signature is not in its one canonical spelling');
+  const [value, parameters] = readOneSpelling(raw)?.get(LABEL) ?? [];
+  // A parameter here would be signed by nobody, and give one signature as many spellings as one likes.
+  if (!(value instanceof ArrayBuffer) || parameters === undefined || parameters.size > 0) {
+    throw malformed('Signature is not in its one canonical spelling');
+  }
   return Buffer.from(value);
 }

@@ -43,7 +43,10 @@ function collect(request: IncomingMessage, limit: number): Promise<Buffer> {
       }
     });
     request.on('end', () => resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length)));
-    request.on('close', () => reject(new ApiError('body_incomplete')));
+    // Every request closes in the end, whole or not; an error object for each of them would cost more than the signature.
+    request.on('close', () => {
+      if (!request.readableEnded) reject(new ApiError('body_incomplete'));
+    });
     request.on('error', (cause) => reject(new ApiError('body_incomplete', { cause })));
   });
 }

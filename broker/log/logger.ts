@@ -20,13 +20,15 @@ const SEVERITY: Record<string, string> = {
   fatal: 'CRITICAL',
 };
 
+// Handing a write to another thread costs as much as ten lines: in batches of 4 KiB it was an eighth of all processor time.
+const BATCH_BYTES = 32 * 1024;
 const FLUSH_EVERY_MS = 250;
 
 /** The log: one JSON object a line, written in batches so that a request does not wait for the disk. */
 export function openLog({ level, file, destination }: Settings): { log: Logger; closeLog: () => void } {
   // Opened here and now: a log that is still being opened cannot be flushed by a start that fails at once.
   const fd = file === undefined ? 1 : openSync(file, 'a', 0o600);
-  const batched = destination ?? pino.destination({ fd, sync: false, minLength: 4096 });
+  const batched = destination ?? pino.destination({ fd, sync: false, minLength: BATCH_BYTES, maxWrite: 2 * BATCH_BYTES });
   const log = pino(
     {
       level,

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { DataFolderError, type DataFolder } from '../store/data-folder.ts';
+import type { Claim } from './replay.ts';
 import { MemoryReplayStore, type ReplaySnapshot } from './replay-memory.ts';
 
 type Settings = {
@@ -10,7 +11,7 @@ type Settings = {
 };
 
 /** The memory of used signatures, carried from one run of the broker to the next. */
-export type ReplayHandover = { replay: MemoryReplayStore; handOver: () => void };
+export type ReplayHandover = { replay: Pick<MemoryReplayStore, 'claim' | 'fencedForMs'>; handOver: () => void };
 
 /** The file in the data folder in which a clean stop leaves what must not be forgotten. */
 export const SNAPSHOT = 'replay.json';
@@ -34,31 +35,45 @@ const Snapshot = z.strictObject({
 export function openReplay({ folder, now, warn }: Settings): ReplayHandover {
   const nowSeconds = Math.floor(now() / 1000);
   const snapshot = takeSnapshot(folder, warn);
-  const lastSeen = Number(folder.read(LAST_SEEN) ?? 0);
-  if (snapshot === undefined && lastSeen > nowSeconds + LONGEST_WAIT_SECONDS) {
+  const lastSeen = readLastSeen(folder, warn);
+  const waitsFor = snapshot?.fence ?? lastSeen;
+  if (waitsFor > nowSeconds + LONGEST_WAIT_SECONDS) {
     throw new DataFolderError(
-      `This machine's clock says ${iso(nowSeconds)}, but a broker with this data folder was running at ${iso(lastSeen)}. ` +
-        `Set the clock; or, if it was the earlier time that was wrong, delete the file ${LAST_SEEN} in the data folder.`,
+      `This machine's clock says ${iso(nowSeconds)}, but a broker with this data folder was running at ${iso(waitsFor)}. ` +
+        `Set the clock; or, if it was the earlier time that was wrong, delete the file ${LAST_SEEN}${snapshot === undefined ? '' : ` and ${SNAPSHOT}`} in the data folder.`,
     );
   }
-  const replay = new MemoryReplayStore({
+  const store = new MemoryReplayStore({
     nowSeconds,
     last: snapshot === undefined ? { lastSeen } : { snapshot },
   });
-  const noteTime = () => {
+  // The latest second ever, not the last one: a clock that was set back does not undo what was accepted before it was.
+  let noted = lastSeen;
+  const noteTime = (seconds: number) => {
+    if (seconds <= noted) return;
     try {
-      folder.note(LAST_SEEN, String(Math.floor(now() / 1000)));
+      folder.note(LAST_SEEN, String(seconds));
+      noted = seconds;
     } catch (error) {
       warn('the time could not be noted in the data folder', error);
     }
   };
-  noteTime();
-  const timer = setInterval(noteTime, 1000).unref();
+  const nowInSeconds = () => Math.floor(now() / 1000);
+  noteTime(nowInSeconds());
+  const timer = setInterval(() => noteTime(nowInSeconds()), 1000).unref();
+  const replay: ReplayHandover['replay'] = {
+    // Noted before it is accepted: between two ticks of the timer a clock can be set forward, used, and set back.
+    claim(claim: Claim) {
+      noteTime(claim.nowSeconds);
+      return store.claim(claim);
+    },
+    fencedForMs: (nowMs: number) => store.fencedForMs(nowMs),
+  };
   return {
     replay,
     handOver() {
       clearInterval(timer);
-      folder.write(SNAPSHOT, JSON.stringify(replay.snapshot()));
+      folder.write(SNAPSHOT, JSON.stringify(store.snapshot()));
     },
   };
 }
@@ -74,6 +89,13 @@ function takeSnapshot(folder: DataFolder, warn: Settings['warn']): ReplaySnapsho
     warn('what the last run left of used signatures cannot be read; starting as after a crash', error);
     return undefined;
   }
+}
+
+function readLastSeen(folder: DataFolder, warn: Settings['warn']): number {
+  const text = folder.read(LAST_SEEN) ?? '0';
+  if (/^\d{1,12}$/.test(text)) return Number(text);
+  warn('when the last run was seen cannot be read; taken as not known', new Error(JSON.stringify(text.slice(0, 40))));
+  return 0;
 }
 
 function iso(seconds: number): string {

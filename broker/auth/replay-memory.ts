@@ -85,7 +85,7 @@ export class MemoryReplayStore implements ReplayStore {
   }
 
   #sweep(nowSeconds: number): void {
-    if (nowSeconds <= this.#sweptAt) return;
+    if (nowSeconds === this.#sweptAt) return;
     this.#sweptAt = nowSeconds;
     for (const [lastSecond, ids] of this.#bySecond) {
       if (lastSecond + MARGIN_SECONDS >= nowSeconds) continue;

@@ -31,6 +31,8 @@ export function readBody(limit: number) {
 
 function collect(request: IncomingMessage, limit: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
+    // Who left before we began to listen is not heard leaving.
+    if (request.destroyed && !request.readableEnded) return reject(new ApiError('body_incomplete'));
     const chunks: Buffer[] = [];
     let length = 0;
     request.on('data', (chunk: Buffer) => {

@@ -32,12 +32,12 @@ export class MemoryCounters {
     const counter = this.#counter(key);
     const wallMs = this.#now();
     const day = Math.floor(wallMs / DAY_MS);
-    const untilMidnightMs = (day + 1) * DAY_MS - wallMs;
     // Only a later day is a new day: a clock that is set back must not hand out the same quota twice.
     if (day > counter.day) {
       counter.day = day;
       counter.usedToday = 0;
     }
+    const untilMidnightMs = (counter.day + 1) * DAY_MS - wallMs;
     const perDay = rate.perDay ?? Infinity;
     const leftToday = Math.max(0, perDay - counter.usedToday);
     const pace = askPace(counter.busyUntil, this.#elapsedMs(), rate);

@@ -28,7 +28,8 @@ const FLUSH_EVERY_MS = 250;
 export function openLog({ level, file, destination }: Settings): { log: Logger; closeLog: () => void } {
   // Opened here and now: a log that is still being opened cannot be flushed by a start that fails at once.
   const fd = file === undefined ? 1 : openSync(file, 'a', 0o600);
-  const batched = destination ?? pino.destination({ fd, sync: false, minLength: BATCH_BYTES, maxWrite: 2 * BATCH_BYTES });
+  const batched =
+    destination ?? pino.destination({ fd, sync: false, minLength: BATCH_BYTES, maxWrite: 2 * BATCH_BYTES });
   const log = pino(
     {
       level,

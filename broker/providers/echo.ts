@@ -4,7 +4,7 @@ import type { Provider } from './provider.ts';
 import { ScriptedDispatcher, type Script } from './scripted-dispatcher.ts';
 
 type Settings = Extract<Config['providers'][number], { kind: 'echo' }>;
-type Message = { role?: unknown; content?: unknown };
+type Message = { role?: unknown; content?: unknown } | null;
 type Asked = {
   model: string;
   messages?: Message[];
@@ -56,7 +56,7 @@ function writeScript(path: string, body: Buffer, now: () => number): Script {
 
 function answer(asked: Asked, now: () => number): Script {
   const messages = asked.messages ?? [];
-  const said = textOf(messages.findLast(({ role }) => role === 'user') ?? messages.at(-1) ?? {});
+  const said = textOf(messages.findLast((message) => message?.role === 'user') ?? messages.at(-1) ?? {});
   const { orders, rest } = takeDirectives(said);
   const status = orders.get('/fail');
   if (status !== undefined && status >= 400 && status <= 599) return failure(status);
@@ -182,7 +182,8 @@ function takeDirectives(said: string): { orders: Map<Directive, number>; rest: s
 }
 
 // A content is a text or a list of parts, of which only those that are text can be repeated.
-function textOf({ content }: Message): string {
+function textOf(message: Message): string {
+  const content = message?.content;
   if (typeof content === 'string') return content;
   if (!Array.isArray(content)) return '';
   return content.map((part: { text?: unknown } | null) => (typeof part?.text === 'string' ? part.text : '')).join(' ');

@@ -30,6 +30,7 @@ const FOR_STREAMS = ['cache-control', 'no-cache, no-transform', 'x-accel-bufferi
 
 const LONGEST_REFUSAL = 64 * 1024;
 const TAIL_BYTES = 64;
+const LARGEST_BATCH = 64 * 1024;
 
 class HungUp extends Error {
   override name = 'HungUp';
@@ -58,7 +59,8 @@ export class Pump implements Dispatcher.DispatchHandler {
   #bytes = 0;
   #isStream = false;
   #isOver = false;
-  #isCorked = false;
+  #batch: Buffer[] = [];
+  #batched = 0;
   #tail = '';
   #refusal: { retryAfter: string | undefined; chunks: Buffer[]; length: number } | undefined;
 
@@ -87,6 +89,8 @@ export class Pump implements Dispatcher.DispatchHandler {
   }
 
   onResponseStart(controller: Controller, status: number, headers: Headers): void {
+    // 102 and 103 only announce the answer.
+    if (status < 200) return;
     this.#status = status;
     // We asked for plain bytes; what is passed on would not be what its headers say.
     if ((headers['content-encoding'] ?? 'identity') !== 'identity') return controller.abort(new EncodedAnswer());
@@ -118,8 +122,9 @@ export class Pump implements Dispatcher.DispatchHandler {
     if (this.#isStream && this.#settings.streamEnd !== undefined) {
       this.#tail = (this.#tail + chunk.toString('latin1', Math.max(0, chunk.length - TAIL_BYTES))).slice(-TAIL_BYTES);
     }
-    this.#corkForThisTick();
-    if (!this.#response.write(chunk) && !this.#response.destroyed) controller.pause();
+    if (this.#batch.push(chunk) === 1) process.nextTick(this.#flush);
+    this.#batched += chunk.length;
+    if (this.#batched >= LARGEST_BATCH) this.#flush();
   }
 
   onResponseEnd(): void {
@@ -130,11 +135,10 @@ export class Pump implements Dispatcher.DispatchHandler {
       );
     }
     const { streamEnd } = this.#settings;
-    if (this.#isStream && streamEnd !== undefined && !this.#tail.includes(streamEnd)) {
+    if (this.#isStream && streamEnd !== undefined && !endsIn(this.#tail, streamEnd)) {
       return this.#cut(new ApiError('upstream_cut'));
     }
-    // Node writes the end of a chunked answer at once, before what is still corked.
-    this.#uncork();
+    this.#flush();
     this.#response.end();
     this.#finish('whole');
   }
@@ -155,9 +159,13 @@ export class Pump implements Dispatcher.DispatchHandler {
   // What was sent cannot be taken back, but it must not pass for the whole: a stream ends in an error event, and in
   // either case the socket is destroyed, because a proper end is what a whole answer looks like.
   #cut(error: ApiError): void {
-    this.#uncork();
-    if (this.#isStream) this.#response.write(this.#settings.writeStreamError(error), () => this.#response.destroy());
-    else this.#response.destroy();
+    this.#flush();
+    const destroy = () => void this.#response.destroy();
+    // Whoever does not read would not read the error either, and the socket would wait for them for ever.
+    if (this.#response.writableNeedDrain) destroy();
+    else if (this.#isStream) this.#response.write(this.#settings.writeStreamError(error), destroy);
+    // Node holds what was just written until the end of this tick; destroyed now, it would be lost.
+    else setImmediate(destroy);
     this.#finish('cut');
   }
 
@@ -177,18 +185,14 @@ export class Pump implements Dispatcher.DispatchHandler {
     this.#response.off('drain', this.#onDrain);
   }
 
-  // Events that arrive together leave together: one write to the socket instead of one for each.
-  #corkForThisTick(): void {
-    if (this.#isCorked) return;
-    this.#isCorked = true;
-    this.#response.cork();
-    process.nextTick(this.#uncork);
-  }
-
-  readonly #uncork = (): void => {
-    if (!this.#isCorked) return;
-    this.#isCorked = false;
-    this.#response.uncork();
+  // Events that arrive together leave together: one write to the socket instead of one for each. Collected here and not
+  // with cork(): what a corked write returns tells of this tick alone, and never that the caller's socket is full.
+  readonly #flush = (): void => {
+    if (this.#batch.length === 0) return;
+    const bytes = this.#batch.length === 1 ? this.#batch[0]! : Buffer.concat(this.#batch);
+    this.#batch = [];
+    this.#batched = 0;
+    if (!this.#response.destroyed && !this.#response.write(bytes)) this.#controller?.pause();
   };
 
   readonly #onDrain = (): void => this.#controller?.resume();
@@ -196,4 +200,12 @@ export class Pump implements Dispatcher.DispatchHandler {
   readonly #onClose = (): void => {
     if (!this.#response.writableFinished) this.#controller?.abort(new HungUp());
   };
+}
+
+// As a line of its own: inside an event a model may have said the same words, but no line feed stands in front of them there.
+function endsIn(tail: string, streamEnd: string): boolean {
+  return tail
+    .trimEnd()
+    .split(/[\r\n]+/)
+    .some((line) => line === `data: ${streamEnd}` || line === `data:${streamEnd}`);
 }

@@ -1,5 +1,5 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync, openSync, fsyncSync, closeSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 
 /** The folder `data:` names, held by one broker at a time. */
@@ -9,6 +9,7 @@ export type DataFolder = {
   write(name: string, text: string): void;
   /** The same without waiting for the disk: survives the end of the process, not a power cut. */
   note(name: string, text: string): void;
+  /** Takes the file away for good: not even a power cut brings it back. */
   remove(name: string): void;
   close(): void;
 };
@@ -36,7 +37,10 @@ export function openDataFolder(folder: string): DataFolder {
     },
     write: (name, text) => replaceFile(path(name), text, { isDurable: true }),
     note: (name, text) => replaceFile(path(name), text, { isDurable: false }),
-    remove: (name) => rmSync(path(name), { force: true }),
+    remove(name) {
+      rmSync(path(name), { force: true });
+      syncFolder(folder);
+    },
     close: () => lock.close(),
   };
 }
@@ -50,6 +54,19 @@ function replaceFile(path: string, text: string, { isDurable }: { isDurable: boo
     closeSync(draft);
   }
   renameSync(`${path}.new`, path);
+  if (isDurable) syncFolder(dirname(path));
+}
+
+// Which names a folder has is written to disk apart from what the files hold.
+function syncFolder(folder: string): void {
+  // Windows opens no folders, and writes such changes through by itself.
+  if (process.platform === 'win32') return;
+  const handle = openSync(folder, 'r');
+  try {
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
+  }
 }
 
 function lockFolder(folder: string): DatabaseSync {

@@ -36,10 +36,13 @@ install.on('exit', (code) => {
     process.exit(1);
   }
   const pinned = join(modules, '.bin', process.platform === 'win32' ? 'node.cmd' : 'node');
-  if (!existsSync(pinned)) {
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  if (!existsSync(pinned) && (major < 24 || (major === 24 && minor < 7))) {
     console.error(
-      `There is no pinned Node for ${process.platform} ${process.arch}; the Node on the path is used, which must be 24.7 or newer.`,
+      `There is no pinned Node for ${process.platform} ${process.arch}, and the one on the path is ${process.versions.node}. ` +
+        'Install Node 24.7 or newer from nodejs.org, then run it again.',
     );
+    process.exit(1);
   }
   writeFileSync(mark, wanted);
   console.error(`Installed in ${seconds()} s.\n`);

@@ -52,6 +52,7 @@ export const inOrder = <const Stages extends readonly AnyStage[]>(stages: InOrde
 export async function walk(stages: readonly AnyStage[], call: Arrival): Promise<void> {
   for (const stage of stages) {
     const added: unknown = (stage as (call: Arrival) => unknown)(call);
-    Object.assign(call, added instanceof Promise ? await added : added);
+    const piece = (added instanceof Promise ? await added : added) as Record<string, unknown> | undefined;
+    for (const name in piece) (call as Record<string, unknown>)[name] = piece[name];
   }
 }

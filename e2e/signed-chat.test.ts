@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
+import { hmacKey } from '@sallyport/protocol/keys.ts';
 import { openWorld, VENDOR_KEY, type World } from './world.ts';
 
 describe('a signed chat', () => {
@@ -196,6 +198,29 @@ describe('an address that floods', () => {
       );
       assert.equal(answers[4]?.error.code, 'address_rate');
       assert.ok(Number(answers[4]?.headers['retry-after']) > 5);
+    } finally {
+      await world.close();
+    }
+  });
+});
+
+describe('a client with an Ed25519 key', () => {
+  it('is known by its public half alone, and not by anybody else’s private one', async () => {
+    const { publicKey, privateKey } = generateKeyPairSync('ed25519');
+    const raw = publicKey.export({ format: 'der', type: 'spki' }).subarray(-32).toString('base64');
+    const world = await openWorld({
+      policy: `
+products: { product-a: { models: [echo] } }
+clients: { robot: { public_key: "${raw}", products: [product-a] } }`,
+    });
+    try {
+      const key = { keyid: 'robot', algorithm: 'ed25519', key: privateKey } as const;
+      assert.equal((await world.chat({ model: 'echo' }, { key })).status, 200);
+      const other = { ...key, key: generateKeyPairSync('ed25519').privateKey };
+      assert.equal((await world.chat({ model: 'echo' }, { key: other })).error.code, 'signature_invalid');
+      // The public half is no secret: used as one, it must open nothing.
+      const confused = { keyid: 'robot', ...hmacKey(Buffer.from(raw, 'base64')) };
+      assert.equal((await world.chat({ model: 'echo' }, { key: confused })).error.code, 'signature_invalid');
     } finally {
       await world.close();
     }

@@ -1,4 +1,3 @@
-import { createPublicKey } from 'node:crypto';
 import { hmacKey, type VerifyingKey } from '@sallyport/protocol/keys.ts';
 import type { Config } from '../config/config.ts';
 import type { Caller } from './caller.ts';
@@ -15,9 +14,7 @@ export function clientKeys(clients: Config['clients']): FindKey {
   for (const { name, products, key } of clients) {
     rows.set(name, {
       key:
-        key.algorithm === 'hmac-sha256'
-          ? hmacKey(key.secret.reveal())
-          : { algorithm: 'ed25519', key: createPublicKey(key.publicKey.export({ format: 'pem', type: 'spki' })) },
+        key.algorithm === 'hmac-sha256' ? hmacKey(key.secret.reveal()) : { algorithm: 'ed25519', key: key.publicKey },
       caller: { kind: 'client', name, products },
     });
   }

@@ -141,6 +141,20 @@ describe('a signed chat', () => {
     }
   });
 
+  it('leaves the rule that refused it in the log, and not in the answer', async () => {
+    const refused: [body: object, ask: Parameters<World['ask']>[0], rule: string][] = [
+      [{ model: 'gpt-5' }, {}, 'products.product-a.models'],
+      [{ max_tokens: 101 }, {}, 'products.product-a.max_tokens'],
+      [{ temperature: 2 }, {}, 'products.product-a.temperature'],
+    ];
+    for (const [body, ask, rule] of refused) {
+      const answer = await world.chat(body, ask);
+      const line = world.log.find((entry) => entry.includes(String(answer.headers['x-request-id'])));
+      assert.equal(JSON.parse(line ?? '').rule, rule);
+      assert.ok(!answer.text.includes(rule));
+    }
+  });
+
   it('is answered in the edges of what a product allows', async () => {
     for (const body of [
       { max_tokens: 100 },
@@ -182,6 +196,7 @@ describe('a signed chat', () => {
     assert.equal(last?.error.code, 'rate_limited');
     assert.ok(Number(last?.headers['retry-after']) >= 1);
     assert.equal(last?.headers['x-ratelimit-remaining-requests'], '0');
+    assert.ok(world.log.some((entry) => entry.includes('"rule":"products.limited.rate"')));
     assert.equal((await world.chat({ model: 'echo' }, { path: '/v1/chat/product-b', client: 'laptop' })).status, 200);
   });
 });

@@ -245,6 +245,8 @@ type ErrorParts = {
   /** The field of the request that is at fault, as the OpenAI shape names it. */
   param?: string;
   headers?: Record<string, string>;
+  /** The setting that decided, in the words of the configuration; for the log, not for the caller. */
+  rule?: string;
   /** A provider's status and code, kept where they are about the caller's own mistake. */
   status?: number;
   upstreamCode?: string;
@@ -258,6 +260,7 @@ export class ApiError extends Error {
   readonly type: ErrorType;
   readonly param: string | undefined;
   readonly upstreamCode: string | undefined;
+  readonly rule: string | undefined;
   readonly headers: Readonly<Record<string, string>>;
 
   constructor(code: ErrorCode, parts: ErrorParts = {}) {
@@ -269,6 +272,7 @@ export class ApiError extends Error {
     this.type = row.type;
     this.param = parts.param;
     this.upstreamCode = parts.upstreamCode;
+    this.rule = parts.rule;
     this.headers = parts.headers ?? {};
   }
 }

@@ -15,7 +15,7 @@ type Finished = {
   relayed?: { upstreamStatus: number; bytes: number; end: string };
 };
 
-/** One line for each request: who, what, which rule let it pass, how it ended. Never a body, never a header's value. */
+/** One line for each request: who, what, which rule decided, how it ended. Never a body, never a header's value. */
 export function logAccess(log: Logger, finished: Finished, endedMs: number, error: ApiError | undefined): void {
   const { response, relayed } = finished;
   log.info({
@@ -27,7 +27,7 @@ export function logAccess(log: Logger, finished: Finished, endedMs: number, erro
     address: finished.address,
     caller: finished.caller?.name,
     product: finished.product?.name,
-    rule: finished.decision?.rule,
+    rule: error?.rule ?? finished.decision?.rule,
     provider: finished.provider,
     upstreamStatus: relayed?.upstreamStatus,
     bytes: relayed?.bytes,

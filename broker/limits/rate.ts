@@ -32,12 +32,17 @@ export function limitRate(counters: MemoryCounters) {
     if (verdict.refusedBy === 'quota') {
       throw new ApiError('quota_exhausted', {
         facts: { product: product.name, quota: verdict.limit, seconds },
+        rule: `products.${product.name}.rate.per_day`,
         // Client libraries repeat a 429 by themselves; before midnight that only adds noise.
         headers: { ...headers, [HEADER.shouldRetry]: 'false' },
       });
     }
     const pace = `${product.rate.burst} requests at once and ${product.rate.perSecond} a second`;
-    throw new ApiError('rate_limited', { facts: { product: product.name, rate: pace, seconds }, headers });
+    throw new ApiError('rate_limited', {
+      facts: { product: product.name, rate: pace, seconds },
+      rule: `products.${product.name}.rate`,
+      headers,
+    });
   };
 }
 

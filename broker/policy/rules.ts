@@ -19,12 +19,16 @@ export type Wish = {
 /** The rule that let the request pass, in the words of the configuration; it stands in the access log. */
 export type Decision = { rule: string };
 
-/** Decides whether the product allows the wish; throws the refusal, which names what may be asked for instead. */
+/** Decides whether the product allows the wish; throws the refusal, which says what may be asked for and which rule it was. */
 export function decide(rules: Rules, wish: Wish): Decision {
   const product = rules.name;
   const index = rules.models.findIndex((pattern) => matches(pattern, wish.model));
   if (index === -1) {
-    throw new ApiError('model_not_allowed', { param: 'model', facts: { model: wish.model, product } });
+    throw new ApiError('model_not_allowed', {
+      param: 'model',
+      facts: { model: wish.model, product },
+      rule: `products.${product}.models`,
+    });
   }
   const { maxTokens, temperature } = wish;
   if (maxTokens !== undefined && rules.maxTokens !== undefined && maxTokens.tokens > rules.maxTokens) {
@@ -32,6 +36,7 @@ export function decide(rules: Rules, wish: Wish): Decision {
     throw new ApiError('max_tokens_exceeded', {
       param: field,
       facts: { field, asked: tokens, limit: rules.maxTokens, product },
+      rule: `products.${product}.max_tokens`,
     });
   }
   if (temperature !== undefined && rules.temperature !== undefined) {
@@ -40,6 +45,7 @@ export function decide(rules: Rules, wish: Wish): Decision {
       throw new ApiError('temperature_out_of_range', {
         param: 'temperature',
         facts: { asked: temperature, from, to, product },
+        rule: `products.${product}.temperature`,
       });
     }
   }

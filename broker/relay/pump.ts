@@ -94,7 +94,7 @@ export class Pump implements Dispatcher.DispatchHandler {
     this.#status = status;
     // We asked for plain bytes; what is passed on would not be what its headers say.
     if ((headers['content-encoding'] ?? 'identity') !== 'identity') return controller.abort(new EncodedAnswer());
-    if (status < 200 || status > 299) {
+    if (status > 299) {
       const retryAfter = headers['retry-after'];
       this.#refusal = { retryAfter: typeof retryAfter === 'string' ? retryAfter : undefined, chunks: [], length: 0 };
       return;

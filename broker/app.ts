@@ -26,6 +26,8 @@ import type { Logger } from './log/logger.ts';
 import { authorize } from './policy/authorize.ts';
 import { findProduct, findProducts } from './policy/products.ts';
 import type { Provider } from './providers/provider.ts';
+import type { RelaySettings } from './relay/attempt.ts';
+import type { IdempotencyMemory } from './relay/idempotency.ts';
 
 /** Everything the broker is made of; main opens it, tests bring their own. */
 export type House = {
@@ -34,7 +36,10 @@ export type House = {
   findKey: FindKey;
   replay: ReplayStore;
   counters: MemoryCounters;
+  relay: Omit<RelaySettings, 'elapsedMs'>;
+  idempotency: IdempotencyMemory;
   readinessChecks: readonly ReadinessCheck[];
+  isStopping: () => boolean;
   log: Logger;
   /** The wall clock, and one that only goes forward; both in milliseconds. */
   now: () => number;
@@ -64,13 +69,18 @@ export function createApp(house: House): Koa {
   );
 
   // What came along: whole, the bytes that were signed, and JSON that everyone reads alike.
-  const json = [readBody(config.limits.bodyBytes), checkDigest, readJson] as const;
+  const json = [
+    readBody({ bytes: config.limits.bodyBytes, deadlineMs: config.limits.bodyMs }),
+    checkDigest,
+    readJson,
+  ] as const;
 
   const product = findProduct(config.products);
   const products = findProducts(config.products);
   const rate = limitRate(house.counters);
-  const chat = forward('chat', { providers, elapsedMs });
-  const embed = forward('embeddings', { providers, elapsedMs });
+  const way = { providers, relay: { ...house.relay, elapsedMs }, idempotency: house.idempotency };
+  const chat = forward('chat', way);
+  const embed = forward('embeddings', way);
   const models = listModels(providers);
   const checks = house.readinessChecks;
 
@@ -113,7 +123,8 @@ export function createApp(house: House): Koa {
       request: ctx.req,
       response: ctx.res,
       arrivedMs: elapsedMs(),
-      answerHeaders: [],
+      // A connection that is kept would bring its next request to a broker that is gone.
+      answerHeaders: house.isStopping() ? ['connection', 'close'] : [],
       params: {},
     };
     ctx.state = call;
@@ -125,6 +136,11 @@ export function createApp(house: House): Koa {
       error = answerError(call, thrown, log);
     }
     logAccess(log, call as Finished, elapsedMs(), error);
+  });
+  // Koa tells here of callers whose connection broke, and on the console where nobody listens. Whoever resets connections
+  // could flood it; the access log has their line already.
+  app.on('error', (cause: NodeJS.ErrnoException) => {
+    log[cause.syscall === undefined ? 'error' : 'debug']({ cause }, 'outside of the stages');
   });
   app.use(router.routes());
   app.use((ctx) => refuseUnrouted(ctx.state as Call, router));

@@ -1,6 +1,8 @@
 import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout } from 'node:timers/promises';
+import { ApiError } from '@sallyport/protocol/errors.ts';
 import { createApp, type House } from './app.ts';
 import { clientKeys } from './auth/key-ring.ts';
 import { openReplay } from './auth/replay-handover.ts';
@@ -10,6 +12,8 @@ import { openServer } from './edge/server.ts';
 import { MemoryCounters } from './limits/counters-memory.ts';
 import type { Logger } from './log/logger.ts';
 import { buildProviders } from './providers/providers.ts';
+import type { LiveCalls } from './relay/attempt.ts';
+import { IdempotencyMemory } from './relay/idempotency.ts';
 import { openDataFolder } from './store/data-folder.ts';
 
 type Settings = {
@@ -24,12 +28,9 @@ export type Broker = {
   port: number;
   /** How long it will still refuse signatures, because the run before it ended without handing over. */
   fencedForMs: () => number;
-  /** Lets what is under way finish, hands over what must not be forgotten, and lets go of everything. */
-  stop: (graceMs?: number) => Promise<void>;
+  /** Lets what is under way finish, ends what does not, hands over what must not be forgotten, and lets go of everything. */
+  stop: (phases?: Partial<Config['shutdown']>) => Promise<void>;
 };
-
-/** Cloud Run kills ten seconds after it asks; what has not finished by then would not finish either. */
-const GRACE_MS = 7_000;
 
 /** Opens every room of the house and begins to listen; throws with a sentence for the operator where it cannot. */
 export async function openBroker({ config, log, now, elapsedMs }: Settings): Promise<Broker> {
@@ -37,6 +38,7 @@ export async function openBroker({ config, log, now, elapsedMs }: Settings): Pro
   const warn = (what: string, error: unknown) => log.warn({ cause: error }, what);
   const { replay, handOver } = openReplay({ folder, now, warn });
   const providers = buildProviders(config.providers, now);
+  const live: LiveCalls = new Set();
   let isStopping = false;
   const isFenced = (): NotReady | undefined => {
     const forMs = replay.fencedForMs(now());
@@ -49,12 +51,15 @@ export async function openBroker({ config, log, now, elapsedMs }: Settings): Pro
     findKey: clientKeys(config.clients),
     replay,
     counters: new MemoryCounters({ now, elapsedMs }),
+    relay: { ...config.streams, hideUpstreamErrors: config.hideUpstreamErrors, live },
+    idempotency: new IdempotencyMemory({ now }),
     readinessChecks: [isFenced, isGoing],
+    isStopping: () => isStopping,
     log,
     now,
     elapsedMs,
   };
-  const server = openServer(createApp(house).callback());
+  const server = openServer(createApp(house).callback(), { connections: config.limits.connections, log });
   try {
     await listen(server, config.listen);
   } catch (error) {
@@ -66,13 +71,20 @@ export async function openBroker({ config, log, now, elapsedMs }: Settings): Pro
   return {
     port: (server.address() as AddressInfo).port,
     fencedForMs: () => replay.fencedForMs(now()),
-    async stop(graceMs = GRACE_MS) {
+    async stop(phases) {
+      const { acceptMs, finishMs, endMs } = { ...config.shutdown, ...phases };
       isStopping = true;
-      const closed = once(server, 'close');
+      await setTimeout(acceptMs);
+      const closed = once(server, 'close').then(() => 'closed');
       server.close();
-      const timer = setTimeout(() => server.closeAllConnections(), graceMs);
+      // A connection that was busy when the server closed would be kept, idle, for as long as any other.
+      const idle = setInterval(() => server.closeIdleConnections(), 50);
+      if ((await Promise.race([closed, waitFor(finishMs)])) !== 'closed') {
+        for (const endNow of live) endNow(new ApiError('broker_stopping'));
+        if ((await Promise.race([closed, waitFor(endMs)])) !== 'closed') server.closeAllConnections();
+      }
       await closed;
-      clearTimeout(timer);
+      clearInterval(idle);
       await Promise.all(providers.map(({ dispatcher }) => dispatcher.destroy()));
       // Only now can no further signature be taken, so only now is the list of used ones complete.
       handOver();
@@ -80,6 +92,9 @@ export async function openBroker({ config, log, now, elapsedMs }: Settings): Pro
     },
   };
 }
+
+// Alone it does not keep the process alive.
+const waitFor = (ms: number) => setTimeout(ms, 'waited', { ref: false });
 
 /** Thrown with a sentence for the operator when the port cannot be had. */
 export class ListenError extends Error {

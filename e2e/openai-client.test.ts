@@ -9,27 +9,10 @@ import {
   RateLimitError,
   UnprocessableEntityError,
 } from 'openai';
-import { newNonce, signRequest } from '@sallyport/protocol/profile.ts';
-import { keyOf, openWorld, SECRETS, type World } from './world.ts';
+import { signingFetch } from './signing-fetch.ts';
+import { openWorld, type SECRETS, type World } from './world.ts';
 
-// The OpenAI library as people use it, with a fetch that signs; it knows nothing else of us.
-function signingFetch(client: keyof typeof SECRETS, now: () => number = Date.now): typeof fetch {
-  return async (input, init = {}) => {
-    const url = new URL(String(input));
-    const given = new Headers(init.headers);
-    // The library's own key is not ours, and its content type must not stand without a body.
-    given.delete('authorization');
-    const body = init.body == null ? undefined : Buffer.from(String(init.body));
-    if (body === undefined) given.delete('content-type');
-    const fields = Object.fromEntries(given);
-    const method = init.method ?? 'GET';
-    const unsigned = { method, authority: url.host, path: url.pathname, query: url.search, fields };
-    const moment = { created: Math.floor(now() / 1000), nonce: newNonce() };
-    const signature = signRequest(body === undefined ? unsigned : { ...unsigned, body }, keyOf(client), moment);
-    return fetch(url, { ...init, headers: { ...fields, ...signature } });
-  };
-}
-
+// The OpenAI library as people use it; it knows nothing of us but a fetch that signs.
 describe('the OpenAI client', () => {
   let world: World;
   before(async () => void (world = await openWorld()));

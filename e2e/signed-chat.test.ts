@@ -25,6 +25,7 @@ describe('a signed chat', () => {
       'content-length',
       'content-type',
       'host',
+      'idempotency-key',
     ]);
   });
 

@@ -6,11 +6,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { EMPTY_SNAPSHOT, SNAPSHOT } from '../broker/auth/replay-handover.ts';
-import { openBroker, type Broker } from '../broker/broker.ts';
+import { openBroker } from '../broker/broker.ts';
 import { readConfig } from '../broker/config/config.ts';
 import { openLog } from '../broker/log/logger.ts';
 import { newNonce, signRequest, type Moment } from '@sallyport/protocol/profile.ts';
 import type { SigningKey } from '@sallyport/protocol/keys.ts';
+import { spawnBroker } from './broker-process.ts';
+import { openFaultProxy } from './fault-proxy.ts';
 
 /** The secrets of the world's clients, by name. */
 export const SECRETS = {
@@ -25,6 +27,14 @@ type Settings = {
   /** Lines of sallyport.yaml that replace the usual products and clients. */
   policy?: string;
   limits?: string;
+  /** More lines of sallyport.yaml. */
+  more?: string;
+  /** The vendor's time-outs, in seconds. */
+  timeouts?: string;
+  /** A proxy between the broker and the vendor, in which faults can be planned. */
+  withFaults?: boolean;
+  /** The broker as a process of its own. */
+  apart?: boolean;
   now?: () => number;
   /** The folder of an earlier world; without one, a new folder that nothing was ever signed for. */
   folder?: string;
@@ -76,6 +86,7 @@ export async function openWorld(settings: Settings = {}) {
     writeFileSync(join(data, SNAPSHOT), JSON.stringify(EMPTY_SNAPSHOT));
   }
   const vendor = await openVendor(settings.vendor ?? answerOk);
+  const faults = await openFaultProxy(vendor.port);
   const port = await freePort();
   const authority = `127.0.0.1:${port}`;
   const yaml = `
@@ -84,17 +95,15 @@ public_authorities: [broker.example.com]
 listen: { port: ${port} }
 data: ${JSON.stringify(data)}
 ${settings.limits ?? USUAL_LIMITS}
+${settings.more ?? ''}
 providers:
-  vendor: { kind: openai, api_key: ${VENDOR_KEY}, base_url: "http://127.0.0.1:${vendor.port}/v1", allow_private: true, models: [gpt-4o, gpt-4o-mini], timeouts: { headers_seconds: 5, idle_seconds: 5 } }
+  vendor: { kind: openai, api_key: ${VENDOR_KEY}, base_url: "http://127.0.0.1:${settings.withFaults === true ? faults.port : vendor.port}/v1", allow_private: true, models: [gpt-4o, gpt-4o-mini], timeouts: { ${settings.timeouts ?? 'headers_seconds: 5, idle_seconds: 5'} } }
   echo: { kind: echo, models: [echo] }
 ${settings.policy ?? USUAL_POLICY}`;
-  const { config, mistakes } = readConfig({ env: {}, cwd: folder, readFile: () => yaml });
-  if (config === undefined) throw new Error(JSON.stringify(mistakes, null, 2));
-
   const lines: string[] = [];
-  const { log, closeLog } = openLog({ level: 'debug', destination: toLines(lines) });
   const now = settings.now ?? Date.now;
-  const broker: Broker = await openBroker({ config, log, now, elapsedMs: () => performance.now() });
+  const apart = settings.apart === true ? await spawnBroker({ yaml, folder, lines }) : undefined;
+  const within = apart === undefined ? await openWithin({ yaml, folder, lines, now }) : undefined;
 
   const reach = { port, authority, now };
   const ask = (asked: Ask = {}) => deliver(port, prepare(reach, asked));
@@ -103,8 +112,10 @@ ${settings.policy ?? USUAL_POLICY}`;
     port,
     authority,
     base: `http://${authority}`,
-    broker,
     vendor,
+    faults,
+    /** The broker's own process, where it has one. */
+    apart,
     /** Every line of the log so far. */
     log: lines,
     ask,
@@ -115,10 +126,35 @@ ${settings.policy ?? USUAL_POLICY}`;
     raw: (bytes: string | Buffer) => sendRaw(port, bytes),
     /** Ends the world, and what it leaves behind: a folder that the next one may begin with, or nothing. */
     async close({ keep = false } = {}) {
-      await broker.stop(100);
-      closeLog();
+      apart?.kill('SIGKILL');
+      await apart?.exited;
+      await within?.stop();
+      await faults.close();
       await vendor.close();
       if (!keep) rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+async function openWithin({
+  yaml,
+  folder,
+  lines,
+  now,
+}: {
+  yaml: string;
+  folder: string;
+  lines: string[];
+  now: () => number;
+}) {
+  const { config, mistakes } = readConfig({ env: {}, cwd: folder, readFile: () => yaml });
+  if (config === undefined) throw new Error(JSON.stringify(mistakes, null, 2));
+  const { log, closeLog } = openLog({ level: 'debug', destination: toLines(lines) });
+  const broker = await openBroker({ config, log, now, elapsedMs: () => performance.now() });
+  return {
+    async stop() {
+      await broker.stop({ finishMs: 100, endMs: 100 });
+      closeLog();
     },
   };
 }
@@ -129,6 +165,12 @@ export const CHAT = { model: 'gpt-4o', messages: [{ role: 'user', content: 'hell
 /** The signing key of one of the world's clients. */
 export function keyOf(client: keyof typeof SECRETS): SigningKey {
   return { keyid: client, algorithm: 'hmac-sha256', key: createSecretKey(SECRETS[client]) };
+}
+
+/** A prepared request as the bytes of a socket that is held by hand. */
+export function bytesOf({ method, target, headers, content = Buffer.alloc(0) }: Prepared): Buffer {
+  const lines = Object.entries({ ...headers, 'content-length': content.length }).map((field) => field.join(': '));
+  return Buffer.concat([Buffer.from(`${method} ${target} HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n`), content]);
 }
 
 type Reach = { port: number; authority: string; now: () => number };
@@ -191,7 +233,9 @@ async function openVendor(first: Vendor) {
   const requests: { path: string; headers: IncomingMessage['headers']; body: string }[] = [];
   const script = { answer: first };
   const server = createServer(async (incoming, response) => {
-    const body = Buffer.concat(await incoming.toArray());
+    // Who hangs up while still asking has not asked.
+    const body = Buffer.concat(await incoming.toArray().catch(() => []));
+    if (!incoming.complete) return;
     requests.push({ path: incoming.url ?? '', headers: incoming.headers, body: body.toString() });
     script.answer(incoming, body, response);
   });

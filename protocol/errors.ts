@@ -27,7 +27,12 @@ export const ERRORS = {
   headers_too_large: {
     status: 431,
     type: 'invalid_request_error',
-    says: 'The headers are larger than 16 KiB; send fewer or shorter ones.',
+    says: 'The headers are larger than 16 KiB, or too many; send fewer or shorter ones.',
+  },
+  http_version_unsupported: {
+    status: 505,
+    type: 'invalid_request_error',
+    says: 'This broker speaks HTTP/1.1 and HTTP/1.0; send the request in one of them.',
   },
   target_malformed: {
     status: 400,
@@ -58,6 +63,16 @@ export const ERRORS = {
     status: 405,
     type: 'invalid_request_error',
     says: '{path} does not take {method}; use {allowed}.',
+  },
+  connection_malformed: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'The header Connection names {header}, which a proxy would have to remove; leave it out of Connection.',
+  },
+  transfer_coding_unsupported: {
+    status: 501,
+    type: 'invalid_request_error',
+    says: 'The only Transfer-Encoding that is taken is chunked, alone; send the body so, or with its Content-Length.',
   },
   upgrade_unsupported: {
     status: 400,
@@ -228,7 +243,40 @@ export const ERRORS = {
     says: 'The model provider’s answer broke off before its end; what arrived is incomplete. Try again.',
   },
 
+  upstream_garbled: {
+    status: 502,
+    type: 'api_error',
+    says: 'The model provider sent something that cannot be read as an answer; what arrived is incomplete. Try again, and tell the operator if it stays so.',
+  },
+
+  // Asked twice. (relay)
+  idempotency_key_malformed: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'Idempotency-Key must be 1 to 255 visible ASCII characters; a random UUID is a good one.',
+  },
+  idempotency_in_progress: {
+    status: 409,
+    type: 'invalid_request_error',
+    says: 'A request with this Idempotency-Key is still being answered; wait for that answer, or ask again in a moment.',
+  },
+  idempotency_mismatch: {
+    status: 422,
+    type: 'invalid_request_error',
+    says: 'This Idempotency-Key was used for another request; send a new key with a new request.',
+  },
+  idempotency_too_large: {
+    status: 409,
+    type: 'invalid_request_error',
+    says: 'The request with this Idempotency-Key was answered, but the answer was too large to keep; to ask again, and pay again, send a new key.',
+  },
+
   // Not ready, or ours to mend.
+  broker_stopping: {
+    status: 503,
+    type: 'api_error',
+    says: 'This broker is being stopped, and the answer ends here; send the request again, and another will take it.',
+  },
   not_ready: { status: 503, type: 'api_error', says: 'This broker is not ready yet: {why}. Try again in {seconds} s.' },
   internal: {
     status: 500,

@@ -19,6 +19,7 @@ export const HEADER = {
   overheadMs: 'x-sallyport-overhead-ms',
   droppedParams: 'x-sallyport-dropped-params',
   requestId: 'x-request-id',
+  idempotentReplayed: 'idempotent-replayed',
   shouldRetry: 'x-should-retry',
   retryAfter: 'retry-after',
   retryAfterMs: 'retry-after-ms',

@@ -6,6 +6,8 @@ import { readOutline } from '../dialects/json-gate.ts';
 import { readChatRequest, readModel } from '../dialects/openai-chat/request.ts';
 import type { Operation, Provider } from '../providers/provider.ts';
 import { ScriptedDispatcher } from '../providers/scripted-dispatcher.ts';
+import type { RelaySettings } from '../relay/attempt.ts';
+import { IdempotencyMemory } from '../relay/idempotency.ts';
 import { forward, type WithAnswer } from './forward.ts';
 
 type Seen = { path: string; body: string };
@@ -22,24 +24,40 @@ function provider(name: string, seen: Seen[], more: Partial<Provider> = {}): Pro
     paths: { chat: '/c', embeddings: '/e' },
     credential: () => [],
     maxTokensField: 'max_tokens',
-    timeouts: { headersMs: 1000, idleMs: 1000, totalMs: 1000 },
+    timeouts: { headersMs: 1000, firstByteMs: 1000, idleMs: 1000, totalMs: 1000 },
     ...more,
   };
 }
 
-async function send(providers: Provider[], text: string, maxTokens?: number, operation: Operation = 'chat') {
+async function send(
+  providers: Provider[],
+  text: string,
+  maxTokens?: number,
+  operation: Operation = 'chat',
+  headers = {},
+) {
+  const idempotency = new IdempotencyMemory({ now: Date.now });
   const body = Buffer.from(text);
   const json = readOutline(body);
   const wish = operation === 'chat' ? readChatRequest(json) : { model: readModel(json) };
+  const settings = {
+    elapsedMs: () => 12.34,
+    pingMs: 15_000,
+    slowReaderMs: 60_000,
+    hideUpstreamErrors: false,
+    live: new Set(),
+  } satisfies RelaySettings;
   let result: Promise<WithAnswer> | undefined;
   const server = createServer((_, response) => {
-    result = forward(operation, { providers, elapsedMs: () => 12.34 })({
+    result = forward(operation, { providers, relay: settings, idempotency })({
       response,
       answerHeaders: ['x-request-id', 'req_1'],
       arrivedMs: 10,
       requestId: 'req_1',
+      fields: new Map(Object.entries(headers)),
       body,
       json,
+      caller: { kind: 'client', name: 'desktop' },
       product: { name: 'p', maxTokens },
       wish,
       decision: {},
@@ -66,7 +84,16 @@ describe('forwarding', () => {
     const seen: Seen[] = [];
     const { added, headers } = await send([provider('vendor', seen)], CHAT);
     assert.deepEqual(seen, [{ path: '/c', body: CHAT }]);
-    assert.deepEqual(added, { provider: 'vendor', relayed: { upstreamStatus: 200, bytes: 2, end: 'whole' } });
+    assert.deepEqual(added.relayed, {
+      upstreamStatus: 200,
+      bytes: 2,
+      end: 'whole',
+      usage: { outputTokens: 1, isEstimated: true },
+      provider: 'vendor',
+      repeatedAfter: undefined,
+      error: undefined,
+      kept: undefined,
+    });
     assert.equal(headers['x-sallyport-overhead-ms'], '2.3');
   });
 
@@ -112,7 +139,7 @@ describe('forwarding', () => {
       provider('any', wrong),
       provider('right', seen, { models: ['m'] }),
     ];
-    assert.equal((await send(providers, CHAT)).added.provider, 'right');
+    assert.equal((await send(providers, CHAT)).added.relayed?.provider, 'right');
     assert.deepEqual([seen.length, wrong.length], [1, 0]);
   });
 

@@ -16,7 +16,7 @@ function provider(name: string, models?: readonly string[]): Provider {
     paths: { chat: '/c', embeddings: '/e' },
     credential: () => [],
     maxTokensField: 'max_tokens',
-    timeouts: { headersMs: 1, idleMs: 1, totalMs: 1 },
+    timeouts: { headersMs: 1, firstByteMs: 1, idleMs: 1, totalMs: 1 },
   };
 }
 

@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http';
 import { answerJson } from '../edge/answer.ts';
 import { allowsModel, type Rules } from '../policy/rules.ts';
 import type { Provider } from '../providers/provider.ts';
-import { pickProvider } from '../relay/pick.ts';
+import { pickProviders } from '../relay/pick.ts';
 
 type Asked = { response: ServerResponse; answerHeaders: string[]; products: readonly Rules[] };
 
@@ -17,7 +17,7 @@ export function listModels(providers: readonly Provider[]) {
       for (const model of product.models) if (!model.includes('*')) names.add(model);
     }
     const data = [...names].toSorted().flatMap((id) => {
-      const provider = pickProvider(providers, id);
+      const [provider] = pickProviders(providers, id);
       return provider === undefined ? [] : [{ id, object: 'model', created: 0, owned_by: provider.name }];
     });
     answerJson({ response, answerHeaders }, 200, { object: 'list', data });

@@ -36,7 +36,7 @@ describe('call', () => {
 
   beforeEach(() => void (folder = mkdtempSync(join(tmpdir(), 'sallyport-call-'))));
   afterEach(async () => {
-    await broker?.stop(0);
+    await broker?.stop({ finishMs: 0 });
     broker = undefined;
     rmSync(folder, { recursive: true });
   });
@@ -105,7 +105,7 @@ describe('call', () => {
       const shown = await call(await open(), ...(how === '--stream' ? [] : [how]), '/fail 500');
       assert.match(shown.said.join(), /^The model provider could not serve this request; .* \(502 upstream_failed\)$/);
       assert.equal(shown.code, 1);
-      await broker!.stop(0);
+      await broker!.stop({ finishMs: 0 });
       broker = undefined;
       rmSync(join(folder, 'data'), { recursive: true });
     }
@@ -138,7 +138,7 @@ describe('call', () => {
 
   it('says that nobody is there', async () => {
     const read = await open();
-    await broker!.stop(0);
+    await broker!.stop({ finishMs: 0 });
     broker = undefined;
     const shown = await call(read, 'hello');
     assert.match(

@@ -5,7 +5,7 @@ import { Refusal } from './refusal.ts';
 /** Where people and daemons reach this broker: an origin such as `https://broker.example.com`. */
 export function readPublicUrl(text: string): string {
   const url = readUrl(text);
-  if (/[?#]/.test(text) || url.username || url.password || url.pathname !== '/') {
+  if (/[?#]/.test(text) || WITH_USER.test(text) || url.pathname !== '/') {
     throw new Refusal(
       'Write only scheme, host and port, as in https://broker.example.com; there is no path, query or password in it.',
     );
@@ -32,7 +32,7 @@ export function authorityOf(url: string): string {
 /** The root of a provider's API, without a slash at its end. The URL of one of its endpoints is what many people have at hand. */
 export function readBaseUrl(text: string): string {
   const url = readUrl(text);
-  if (url.username || url.password) {
+  if (WITH_USER.test(text)) {
     throw new Refusal('Take the user name and password out of the URL; the key belongs in api_key.');
   }
   if (/[?#]/.test(text)) throw new Refusal('Write the URL without a query (?…) and without a fragment (#…).');
@@ -51,10 +51,20 @@ export function isPrivate(url: string): boolean {
   return isIP(host) === 0 ? host === 'localhost' || host.endsWith('.localhost') : !isPublic(host);
 }
 
-// `new URL` mends what it is given (it drops line breaks, turns \ into /), and a mended address is not what was written.
+// Looked for in what was written: an empty name leaves no trace in a URL, and still hides where the host begins.
+const WITH_USER = /^\w+:\/\/[^/?#]*@/;
+// What a resolver can look up, and what is not a name at all: https://{host} and https://a..b are URLs to `new URL`.
+const HOST = /^(?:\[[\da-f:.]+\]|(?=.{1,254}$)(?:[\w-]{1,63}\.)*[\w-]{1,63}\.?)$/;
+
+// `new URL` mends what it is given (it drops line breaks and characters that nobody sees, turns \ into / and skips a third
+// slash), and a mended address is not what was written.
 function readUrl(text: string): URL {
-  if (!/^https?:\/\/[^\s\\]+$/i.test(text) || !URL.canParse(text)) {
+  if (!/^https?:\/\/(?!\/)[^\s\p{C}\\]+$/iu.test(text) || !URL.canParse(text)) {
     throw new Refusal('Write a whole URL that begins with https:// or http://.');
   }
-  return new URL(text);
+  const url = new URL(text);
+  if (!HOST.test(url.hostname)) {
+    throw new Refusal('Write a host of letters, digits, hyphens and single dots, or an IP address.');
+  }
+  return url;
 }

@@ -10,7 +10,7 @@ type Surroundings = { dataFolder: string; env: Environment };
 
 /** Makes the configuration from settings that hold: in our own words and units, with the defaults that depend on others. */
 export function build(settings: Settings, { dataFolder, env }: Surroundings): Config {
-  const { public_url: publicUrl, public_authorities, listen, log, limits } = settings;
+  const { public_url: publicUrl, public_authorities, listen, log, limits, streams, shutdown } = settings;
   const authorities = new Set([...(publicUrl === undefined ? [] : [authorityOf(publicUrl)]), ...public_authorities]);
   const isLocal = publicUrl !== undefined && isLoopback(new URL(publicUrl).hostname);
   const isBehindOneProxy = Boolean(env['K_SERVICE'] || env['RENDER']);
@@ -21,7 +21,19 @@ export function build(settings: Settings, { dataFolder, env }: Surroundings): Co
     data: resolve(dataFolder, settings.data),
     trustedProxyHops: settings.trusted_proxy_hops ?? (isBehindOneProxy ? 1 : 0),
     log,
-    limits: { bodyBytes: limits.body_bytes, address: pace(limits.address) },
+    limits: {
+      bodyBytes: limits.body_bytes,
+      bodyMs: ms(limits.body_seconds),
+      connections: limits.connections,
+      address: pace(limits.address),
+    },
+    streams: { pingMs: ms(streams.ping_seconds), slowReaderMs: ms(streams.slow_reader_seconds) },
+    shutdown: {
+      acceptMs: ms(shutdown.accept_seconds),
+      finishMs: ms(shutdown.finish_seconds),
+      endMs: ms(shutdown.end_seconds),
+    },
+    hideUpstreamErrors: settings.hide_upstream_errors,
     providers: Object.entries(settings.providers).map(([name, provider]) => buildProvider(name, provider)),
     products: Object.entries(settings.products).map(([name, product]) => buildProduct(name, product)),
     clients: Object.entries(settings.clients).map(([name, client]) => buildClient(name, client)),
@@ -35,10 +47,11 @@ function buildProvider(name: string, provider: Settings['providers'][string]): C
     ...(models && { models }),
     allowPrivate,
     timeouts: {
-      connectMs: timeouts.connect_seconds * 1000,
-      headersMs: timeouts.headers_seconds * 1000,
-      idleMs: timeouts.idle_seconds * 1000,
-      totalMs: timeouts.total_seconds * 1000,
+      connectMs: ms(timeouts.connect_seconds),
+      headersMs: ms(timeouts.headers_seconds),
+      firstByteMs: ms(timeouts.first_byte_seconds),
+      idleMs: ms(timeouts.idle_seconds),
+      totalMs: ms(timeouts.total_seconds),
     },
   };
   return kind === 'echo' ? { ...every, kind } : { ...every, kind, baseUrl, ...(apiKey && { apiKey }) };
@@ -60,6 +73,10 @@ function buildClient(name: string, client: Settings['clients'][string]): Config[
   if (secret) return { name, products, key: { algorithm: 'hmac-sha256', secret } };
   if (publicKey) return { name, products, key: { algorithm: 'ed25519', publicKey } };
   throw new TypeError('a client without a key passed the checks');
+}
+
+function ms(seconds: number): number {
+  return Math.ceil(seconds * 1000);
 }
 
 function pace(written: { burst: number; per_second: number }) {

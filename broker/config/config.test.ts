@@ -33,7 +33,10 @@ describe('configuration', () => {
       data: '/srv/data',
       trustedProxyHops: 0,
       log: { level: 'info' },
-      limits: { bodyBytes: 26_214_400, address: { burst: 500, perSecond: 250 } },
+      limits: { bodyBytes: 26_214_400, bodyMs: 60_000, connections: 10_000, address: { burst: 500, perSecond: 250 } },
+      streams: { pingMs: 15_000, slowReaderMs: 60_000 },
+      shutdown: { acceptMs: 0, finishMs: 7000, endMs: 1000 },
+      hideUpstreamErrors: false,
       providers: [],
       products: [],
       clients: [],
@@ -51,7 +54,7 @@ providers:
 `,
       ),
     );
-    const timeouts = { connectMs: 5000, headersMs: 30_000, idleMs: 60_000, totalMs: 600_000 };
+    const timeouts = { connectMs: 5000, headersMs: 30_000, firstByteMs: 120_000, idleMs: 60_000, totalMs: 600_000 };
     const [zeta, house, alpha] = providers;
     assert.ok(zeta?.kind === 'openai' && house?.kind === 'openai-compatible');
     assert.equal(zeta.apiKey?.reveal(), 'k');
@@ -80,6 +83,10 @@ providers:
     ['https://api.example.com/v1/embeddings/', 'https://api.example.com/v1'],
     ['https://api.example.com/embeddings', 'https://api.example.com'],
     ['https://api.example.com/my-embeddings', 'https://api.example.com/my-embeddings'],
+    ['https://api.example.com/@me/v1', 'https://api.example.com/@me/v1'],
+    ['https://api_2.example.com.:8443', 'https://api_2.example.com.:8443'],
+    ['https://bücher.example.com', 'https://xn--bcher-kva.example.com'],
+    ['https://[2606:4700::1111]', 'https://[2606:4700::1111]'],
   ]) {
     it(`takes the base_url ${written} as ${root}`, () => {
       const { providers } = configOf(read(`providers: { a: { kind: openai-compatible, base_url: "${written}" } }`));
@@ -188,7 +195,7 @@ describe('environment', () => {
         data: '/var/lib/sallyport',
         trustedProxyHops: 2,
         log: { level: 'debug' },
-        limits: { bodyBytes: 2048, address: { burst: 7, perSecond: 250 } },
+        limits: { bodyBytes: 2048, bodyMs: 60_000, connections: 10_000, address: { burst: 7, perSecond: 250 } },
       },
     );
   });

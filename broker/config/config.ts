@@ -25,7 +25,15 @@ export type Config = Readonly<{
   data: string;
   trustedProxyHops: number;
   log: Readonly<{ level: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent' }>;
-  limits: Readonly<{ bodyBytes: number; address: Readonly<{ burst: number; perSecond: number }> }>;
+  limits: Readonly<{
+    bodyBytes: number;
+    bodyMs: number;
+    connections: number;
+    address: Readonly<{ burst: number; perSecond: number }>;
+  }>;
+  streams: Readonly<{ pingMs: number; slowReaderMs: number }>;
+  shutdown: Readonly<{ acceptMs: number; finishMs: number; endMs: number }>;
+  hideUpstreamErrors: boolean;
   /** In the order of the file: where two serve a model, the first is asked. */
   providers: readonly (VendorProvider | EchoProvider)[];
   products: readonly Product[];
@@ -37,7 +45,13 @@ type AnyProvider = Readonly<{
   /** Undefined when it takes any name. */
   models?: readonly string[];
   allowPrivate: boolean;
-  timeouts: Readonly<{ connectMs: number; headersMs: number; idleMs: number; totalMs: number }>;
+  timeouts: Readonly<{
+    connectMs: number;
+    headersMs: number;
+    firstByteMs: number;
+    idleMs: number;
+    totalMs: number;
+  }>;
 }>;
 /** `baseUrl` is the root of the API and has no slash at its end. */
 type VendorProvider = AnyProvider &

@@ -22,6 +22,8 @@ const OFFERED = `${SERVED}products: { p: { models: ["*"] } }\n`;
 const PRIVATE_KEY = generateKeyPairSync('ed25519').privateKey.export({ format: 'pem', type: 'pkcs8' }).toString();
 const RSA_KEY = generateKeyPairSync('rsa', { modulusLength: 2048 }).publicKey.export({ format: 'pem', type: 'spki' });
 const NO_URL = 'Write a whole URL that begins with https:// or http://.';
+const NO_HOST = 'Write a host of letters, digits, hyphens and single dots, or an IP address.';
+const NO_USER = 'Take the user name and password out of the URL; the key belongs in api_key.';
 const NO_ORIGIN =
   'Write only scheme, host and port, as in https://broker.example.com; there is no path, query or password in it.';
 const NO_AUTHORITY = 'Write a host, or host:port, as in broker.internal:8443; no scheme and no path.';
@@ -82,6 +84,10 @@ const TABLE: Record<string, Row[]> = {
     ['an empty path', 'data: ""\n', '1:7 data', 'Write the path of a folder.'],
     ['small bodies', 'limits:\n  body_bytes: 1023\n', '2:15 limits.body_bytes', 'Write a whole number from 1024 (1 KiB) to 1073741824 (1 GiB).'],
     ['large bodies', 'limits:\n  body_bytes: 1073741825\n', '2:15 limits.body_bytes', 'Write a whole number from 1024 (1 KiB) to 1073741824 (1 GiB).'],
+    ['no time for a body', 'limits:\n  body_seconds: 0\n', '2:17 limits.body_seconds', 'Write a number of seconds above 0 and up to 3600.'],
+    ['no connections', 'limits:\n  connections: 0\n', '2:16 limits.connections', 'Write a whole number from 1 to 1000000.'],
+    ['too many connections', 'limits:\n  connections: 1000001\n', '2:16 limits.connections', 'Write a whole number from 1 to 1000000.'],
+    ['half a connection', 'limits:\n  connections: 1.5\n', '2:16 limits.connections', 'Write a whole number from 1 to 1000000.'],
     ['no pace', 'limits: { address: { per_second: 0 } }\n', '1:34 limits.address.per_second', 'Write a number above 0 and up to 1000000.'],
     ['a host as public_url', 'public_url: broker.example.com\n', '1:13 public_url', NO_URL],
     ['a public_url with a line break', 'public_url: "https://a.example\\n.com"\n', '1:13 public_url', NO_URL],
@@ -109,10 +115,20 @@ const TABLE: Record<string, Row[]> = {
     ['a timeout of nothing', 'providers:\n  a:\n    kind: echo\n    timeouts: { idle_seconds: 0 }\n', '4:31 providers.a.timeouts.idle_seconds', 'Write a number of seconds above 0 and up to 3600.'],
     ['a name in capitals', 'providers:\n  OpenAI: { kind: echo }\n', '2:3 providers.OpenAI', 'Name a provider with up to 64 of a-z, 0-9, dot, hyphen and underscore, a letter first.'],
     ['a list', 'providers:\n  - kind: echo\n', '2:3 providers', 'Write a map of providers, each as `name:` with its settings below; this is a list.'],
-    ['a URL with a password', compatible('https://u:p@a.example.com'), '2:43 providers.a.base_url', 'Take the user name and password out of the URL; the key belongs in api_key.'],
+    ['a URL with a password', compatible('https://u:p@a.example.com'), '2:43 providers.a.base_url', NO_USER],
+    ['a URL with an empty user name', compatible('https://@a.example.com'), '2:43 providers.a.base_url', NO_USER],
     ['a URL with a query', compatible('https://a.example.com/v1?x=1'), '2:43 providers.a.base_url', 'Write the URL without a query (?…) and without a fragment (#…).'],
     ['a URL with a fragment', compatible('https://a.example.com/v1#x'), '2:43 providers.a.base_url', 'Write the URL without a query (?…) and without a fragment (#…).'],
     ['another scheme', compatible('ftp://a.example.com'), '2:43 providers.a.base_url', NO_URL],
+    ['a third slash', compatible('https:///a.example.com'), '2:43 providers.a.base_url', NO_URL],
+    ['a character that nobody sees', compatible('https://a\\u00ad.example.com'), '2:43 providers.a.base_url', NO_URL],
+    ['a host without a name', compatible('https://..'), '2:43 providers.a.base_url', NO_HOST],
+    ['a host with a hole', compatible('https://a..example.com'), '2:43 providers.a.base_url', NO_HOST],
+    ['a host with two dots behind', compatible('https://localhost..'), '2:43 providers.a.base_url', NO_HOST],
+    ['a host to be filled in', compatible('https://{resource}.example.com'), '2:43 providers.a.base_url', NO_HOST],
+    ['a host of any name', compatible('https://*.example.com'), '2:43 providers.a.base_url', NO_HOST],
+    ['a label that is too long', compatible(`https://${'a'.repeat(64)}.example.com`), '2:43 providers.a.base_url', NO_HOST],
+    ['a host that is too long', compatible(`https://${'a.'.repeat(127)}com`), '2:43 providers.a.base_url', NO_HOST],
     ['plain http', compatible('http://a.example.com'), '2:43 providers.a.base_url', 'Over plain http the key can be read on the way; use https, or add allow_private: true.'],
     ...[
       'localhost',

@@ -14,6 +14,8 @@ trusted_proxy_hops: 1
 log: { level: info }
 limits:
   body_bytes: 26214400
+  body_seconds: 60
+  connections: 10000
   address: { burst: 500, per_second: 250 }
 
 providers:

@@ -55,12 +55,44 @@ const Limits = z.strictObject({
     wants: 'a whole number from 1024 (1 KiB) to 1073741824 (1 GiB)',
     env: 'SALLYPORT_BODY_BYTES',
   }),
+  body_seconds: seconds(60, 'How long a JSON body may take to arrive, once its sender is known.'),
+  connections: setting(z.int().min(1).max(1_000_000).default(10_000), {
+    says: 'How many connections may be open at once; those above it are closed at once. Every one needs a file descriptor (`ulimit -n`).',
+    wants: 'a whole number from 1 to 1000000',
+  }),
   address: AddressLimit.prefault({}),
+});
+
+const Streams = z.strictObject({
+  ping_seconds: seconds(
+    15,
+    'After how long a silence a stream is sent a comment, so that no proxy on the way takes it for dead. A provider that has not answered by then gets no say in the status any more.',
+  ),
+  slow_reader_seconds: seconds(
+    60,
+    'How long a caller may take nothing of what is ready for it, before it is given up.',
+  ),
+});
+
+const Shutdown = z.strictObject({
+  accept_seconds: setting(z.number().min(0).max(3600).default(0), {
+    says: 'How long requests are still taken, while `/ready` already says no: for load balancers that are slow to notice.',
+    wants: 'a number of seconds from 0 to 3600',
+  }),
+  finish_seconds: setting(z.number().min(0).max(3600).default(7), {
+    says: 'How long what is under way may take to finish, once nothing new is taken. Cloud Run kills 10 s after it asks.',
+    wants: 'a number of seconds from 0 to 3600',
+  }),
+  end_seconds: setting(z.number().min(0).max(60).default(1), {
+    says: 'How long callers may take to read that their answer ends here, before their connections are closed.',
+    wants: 'a number of seconds from 0 to 60',
+  }),
 });
 
 const Timeouts = z.strictObject({
   connect_seconds: seconds(5, 'How long connecting to the provider may take.'),
-  headers_seconds: seconds(30, 'How long the provider may think before its answer begins.'),
+  headers_seconds: seconds(30, 'How long the provider may take before it says that an answer comes.'),
+  first_byte_seconds: seconds(120, 'How long it may think between saying so and the first piece of the answer.'),
   idle_seconds: seconds(60, 'How long an answer may pause between two pieces.'),
   total_seconds: seconds(600, 'How long a request may take altogether.'),
 });
@@ -170,6 +202,13 @@ export const Settings = z.strictObject({
   }),
   log: Log.prefault({}),
   limits: Limits.prefault({}),
+  streams: Streams.prefault({}),
+  shutdown: Shutdown.prefault({}),
+  hide_upstream_errors: setting(z.boolean().default(false), {
+    says: 'Answers whatever a provider did wrong, or was asked wrongly, with the same plain 502; what it was stands in the log.',
+    wants: 'true or false, without quotes',
+    env: 'SALLYPORT_HIDE_UPSTREAM_ERRORS',
+  }),
   providers: setting(z.record(z.string(), Provider).default({}), {
     says: 'Who answers: the APIs of vendors, or servers of your own. The name is yours to choose.',
     wants: 'a map of providers, each as `name:` with its settings below',

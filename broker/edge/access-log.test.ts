@@ -30,8 +30,15 @@ describe('the access log', () => {
       caller: { kind: 'client', name: 'desktop' },
       product: { name: 'playground' },
       decision: { rule: 'products.playground.models[0]' },
-      provider: 'echo',
-      relayed: { upstreamStatus: 200, bytes: 7, end: 'whole' },
+      relayed: {
+        provider: 'echo',
+        upstreamStatus: 200,
+        bytes: 7,
+        end: 'cut',
+        usage: { inputTokens: 3, outputTokens: 5, isEstimated: true },
+        repeatedAfter: 'upstream_unreachable',
+        error: new ApiError('upstream_cut', { cause: new Error('other side closed') }),
+      },
     };
     assert.deepEqual(line(finished), {
       requestId: 'req_1',
@@ -46,7 +53,13 @@ describe('the access log', () => {
       provider: 'echo',
       upstreamStatus: 200,
       bytes: 7,
-      end: 'whole',
+      end: 'cut',
+      inputTokens: 3,
+      outputTokens: 5,
+      isEstimated: true,
+      repeatedAfter: 'upstream_unreachable',
+      code: 'upstream_cut',
+      why: 'Error: other side closed',
     });
   });
 
@@ -91,7 +104,7 @@ describe('the access log', () => {
     ['whole', true, 200],
   ] as const) {
     it(`gives ${status} for an answer that was ${end}, headers ${headersSent ? '' : 'not '}sent`, () => {
-      const relayed = { upstreamStatus: 0, bytes: 0, end };
+      const relayed = { provider: 'echo', upstreamStatus: 0, bytes: 0, end };
       assert.equal(line({ response: { statusCode: 200, headersSent }, relayed })['status'], status);
     });
   }

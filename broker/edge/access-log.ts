@@ -11,8 +11,17 @@ type Finished = {
   caller?: { kind: string; name: string };
   product?: { name: string };
   decision?: { rule: string };
-  provider?: string;
-  relayed?: { upstreamStatus: number; bytes: number; end: string };
+  relayed?: Relayed;
+};
+
+type Relayed = {
+  provider: string;
+  upstreamStatus: number;
+  bytes: number;
+  end: string;
+  usage?: { inputTokens?: number; outputTokens: number; isEstimated: boolean } | undefined;
+  repeatedAfter?: string | undefined;
+  error?: ApiError | undefined;
 };
 
 /** One line for each request: who, what, which rule decided, how it ended. Never a body, never a header's value. */
@@ -28,10 +37,15 @@ export function logAccess(log: Logger, finished: Finished, endedMs: number, erro
     caller: finished.caller?.name,
     product: finished.product?.name,
     rule: error?.rule ?? finished.decision?.rule,
-    provider: finished.provider,
+    provider: relayed?.provider,
     upstreamStatus: relayed?.upstreamStatus,
     bytes: relayed?.bytes,
     end: relayed?.end,
-    code: error?.code,
+    inputTokens: relayed?.usage?.inputTokens,
+    outputTokens: relayed?.usage?.outputTokens,
+    isEstimated: relayed?.usage?.isEstimated,
+    repeatedAfter: relayed?.repeatedAfter,
+    code: error?.code ?? relayed?.error?.code,
+    why: relayed?.error && String(relayed.error.cause ?? ''),
   });
 }

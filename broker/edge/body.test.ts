@@ -9,6 +9,7 @@ import { checkDigest, readBody, readJson } from './body.ts';
 import { readTarget } from './target.ts';
 
 const LIMIT = 1000;
+const LIMITS = { bytes: LIMIT, deadlineMs: 60_000 };
 
 describe('the body of a request', () => {
   let server: Server;
@@ -37,7 +38,7 @@ describe('the body of a request', () => {
 
   async function receive(headers: string[], ...pieces: string[]): Promise<Buffer | ApiError> {
     const exchange = await arrival(headers);
-    const read = readBody(LIMIT)(exchange).then(
+    const read = readBody(LIMITS)(exchange).then(
       ({ received }) => received,
       (error: unknown) => {
         assert.ok(error instanceof ApiError, String(error));
@@ -61,6 +62,18 @@ describe('the body of a request', () => {
       ['Transfer-Encoding: chunked'],
       [chunk('x'.repeat(LIMIT)), '0\r\n\r\n'],
       'x'.repeat(LIMIT),
+    ],
+    [
+      'in chunks of one byte',
+      ['Transfer-Encoding: chunked'],
+      ['1\r\nx\r\n'.repeat(LIMIT), '0\r\n\r\n'],
+      'x'.repeat(LIMIT),
+    ],
+    [
+      'longer by one, in chunks of one byte',
+      ['Transfer-Encoding: chunked'],
+      ['1\r\nx\r\n'.repeat(LIMIT + 1)],
+      'body_too_large',
     ],
     ['longer by one, as announced', [`Content-Length: ${LIMIT + 1}`], [], 'body_too_large'],
     [
@@ -95,7 +108,7 @@ describe('the body of a request', () => {
 
   it('is incomplete when the caller leaves in the middle', async () => {
     const exchange = await arrival(['Content-Length: 5']);
-    const read = readBody(LIMIT)(exchange);
+    const read = readBody(LIMITS)(exchange);
     socket.write('he');
     socket.destroy();
     await assert.rejects(read, { code: 'body_incomplete', status: 400 });
@@ -106,15 +119,41 @@ describe('the body of a request', () => {
     socket.destroy();
     await once(exchange.request, 'close').catch(() => {});
     const waited = Symbol('still waiting');
-    const read = readBody(LIMIT)(exchange);
+    const read = readBody(LIMITS)(exchange);
     const end = await Promise.race([read.catch((error: unknown) => error), setTimeout(300, waited)]);
     assert.notEqual(end, waited, 'it waits for ever');
     assert.ok(end instanceof ApiError && end.code === 'body_incomplete');
   });
 
+  it('is put together in its order, however it was cut', async () => {
+    const limits = { bytes: 1_000_000, deadlineMs: 60_000 };
+    const pieces = [70_000, 1, 30_000, 200_000, 2, 1].map((length, at) => String(at).repeat(length));
+    const exchange = await arrival(['Transfer-Encoding: chunked']);
+    const read = readBody(limits)(exchange);
+    for (const piece of pieces) socket.write(chunk(piece));
+    socket.write('0\r\n\r\n');
+    assert.ok((await read).received.equals(Buffer.from(pieces.join(''))));
+  });
+
+  it('is not waited for longer than its time, however busily it trickles', async () => {
+    const exchange = await arrival(['Content-Length: 900']);
+    const began = performance.now();
+    const read = readBody({ bytes: LIMIT, deadlineMs: 300 })(exchange);
+    const timer = setInterval(() => socket.write('x'), 20);
+    await assert.rejects(read, { code: 'request_timeout', status: 408 }).finally(() => clearInterval(timer));
+    const took = performance.now() - began;
+    assert.ok(took > 290 && took < 2000, `${took} ms`);
+  });
+
+  it('is given no leave to come in HTTP/1.0, which knows none', async () => {
+    const headers = { request: { httpVersion: '1.0', destroyed: true }, fields: new Map([['expect', '100-continue']]) };
+    const exchange = { ...headers, hasContent: true, response: { writeContinue: () => assert.fail('it was given') } };
+    await assert.rejects(readBody(LIMITS)(exchange as never), { code: 'body_incomplete' });
+  });
+
   it('is given leave to come only when it can be taken', async () => {
     const exchange = await arrival(['Content-Length: 5', 'Expect: 100-continue']);
-    const read = readBody(LIMIT)(exchange);
+    const read = readBody(LIMITS)(exchange);
     const [leave] = (await once(socket, 'data')) as [Buffer];
     assert.equal(leave.toString(), 'HTTP/1.1 100 Continue\r\n\r\n');
     socket.write('hello');
@@ -125,7 +164,7 @@ describe('the body of a request', () => {
     const exchange = await arrival([`Content-Length: ${LIMIT + 1}`, 'Expect: 100-continue']);
     let heard = '';
     socket.on('data', (data: Buffer) => (heard += data.toString()));
-    await assert.rejects(readBody(LIMIT)(exchange), { code: 'body_too_large', status: 413 });
+    await assert.rejects(readBody(LIMITS)(exchange), { code: 'body_too_large', status: 413 });
     exchange.response.end();
     await once(socket, 'data');
     assert.doesNotMatch(heard, /100 Continue/);

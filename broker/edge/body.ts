@@ -17,40 +17,67 @@ export type WithJson = { json: JsonOutline };
 type Framed = { fields: ReadonlyMap<string, string>; hasContent: boolean };
 type Exchange = Framed & { request: IncomingMessage; response: ServerResponse };
 
-/** Reads the whole body, counting as it arrives: a length that was announced is a claim, not a fact. */
-export function readBody(limit: number) {
+type Limits = { bytes: number; deadlineMs: number };
+
+/**
+ * Reads the whole body, counting as it arrives: a length that was announced is a claim, not a fact. Its time begins here,
+ * when the sender has proven itself; whoever lets it trickle would otherwise hold the memory for minutes.
+ */
+export function readBody(limits: Limits) {
   return async ({ request, response, fields, hasContent }: Exchange): Promise<WithReceived> => {
     if (!hasContent) throw new ApiError('body_missing');
     if (fields.has('content-encoding')) throw new ApiError('body_encoded');
-    if (Number(fields.get('content-length') ?? 0) > limit) throw tooLarge(limit);
-    // Whoever waits for leave to send has passed every check that needs the headers alone.
-    if (fields.has('expect')) response.writeContinue();
-    return { received: await collect(request, limit) };
+    if (Number(fields.get('content-length') ?? 0) > limits.bytes) throw tooLarge(limits.bytes);
+    // Whoever waits for leave to send has passed every check that needs the headers alone. HTTP/1.0 knows no such leave.
+    if (fields.has('expect') && request.httpVersion === '1.1') response.writeContinue();
+    return { received: await collect(request, limits) };
   };
 }
 
-function collect(request: IncomingMessage, limit: number): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
+function collect(request: IncomingMessage, { bytes: limit, deadlineMs }: Limits): Promise<Buffer> {
+  return new Promise<Buffer>((resolve, reject) => {
     // Who left before we began to listen is not heard leaving.
     if (request.destroyed && !request.readableEnded) return reject(new ApiError('body_incomplete'));
-    const chunks: Buffer[] = [];
+    let body: Buffer | undefined;
     let length = 0;
-    request.on('data', (chunk: Buffer) => {
-      length += chunk.length;
-      if (length > limit) {
-        request.pause();
-        reject(tooLarge(limit));
-      } else {
-        chunks.push(chunk);
-      }
+    const giveUp = (error: ApiError) => {
+      clearTimeout(timer);
+      request.off('data', add).pause();
+      body = undefined;
+      reject(error);
+    };
+    const timer = setTimeout(() => giveUp(new ApiError('request_timeout')), deadlineMs);
+    const add = (piece: Buffer) => {
+      if (length + piece.length > limit) return giveUp(tooLarge(limit));
+      body = body === undefined ? piece : append(body, length, piece, limit);
+      length += piece.length;
+    };
+    request.on('data', add);
+    request.on('end', () => {
+      clearTimeout(timer);
+      resolve(body?.subarray(0, length) ?? Buffer.alloc(0));
     });
-    request.on('end', () => resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length)));
     // Every request closes in the end, whole or not; an error object for each of them would cost more than the signature.
     request.on('close', () => {
-      if (!request.readableEnded) reject(new ApiError('body_incomplete'));
+      if (!request.readableEnded) giveUp(new ApiError('body_incomplete'));
     });
-    request.on('error', (cause) => reject(new ApiError('body_incomplete', { cause })));
+    request.on('error', (cause) => giveUp(new ApiError('body_incomplete', { cause })));
   });
+}
+
+const SMALLEST_ROOM = 64 * 1024;
+
+// Most bodies are one piece, kept as it is. Others are copied into one buffer that grows: kept as a list, a body sent in
+// chunks of one byte would cost two hundred bytes for each.
+function append(body: Buffer, length: number, piece: Buffer, limit: number): Buffer {
+  const needed = length + piece.length;
+  let room = body;
+  if (needed > body.length) {
+    room = Buffer.allocUnsafeSlow(Math.min(limit, Math.max(SMALLEST_ROOM, 2 * needed)));
+    body.copy(room, 0, 0, length);
+  }
+  piece.copy(room, length);
+  return room;
 }
 
 /** A signature covers the digest, not the body: only this comparison ties the two together. */

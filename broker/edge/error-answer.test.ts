@@ -97,6 +97,7 @@ describe('the answer to an error', () => {
     assert.match(lines[0]!, /no route to host/);
     lines.length = 0;
     await heard({ thrown: new ApiError('signature_required') });
+    await heard({ thrown: new ApiError('http_version_unsupported') });
     assert.deepEqual(lines, []);
   });
 
@@ -114,6 +115,16 @@ describe('the answer to an error', () => {
   it('closes the connection when the body was not read: its rest would be waited for', async () => {
     const { answer } = await heard({ thrown: new ApiError('signature_required'), body: 'half', announced: 1000 });
     assert.equal(answer.headers.connection, 'close');
+  });
+
+  it('closes the connection when the error says so, and says it once', async () => {
+    const thrown = new ApiError('header_repeated', { facts: { header: 'host' }, headers: { connection: 'close' } });
+    const half = { body: 'half', announced: 1000 };
+    for (const asked of [{}, half, { ...half, answerHeaders: ['connection', 'close'] }]) {
+      const { answer } = await heard({ thrown, ...asked });
+      assert.equal(answer.rawHeaders.filter((name) => name.toLowerCase() === 'connection').length, 1);
+      assert.equal(answer.headers.connection, 'close');
+    }
   });
 
   it('gives back the error it answered with, for the access log', () => {

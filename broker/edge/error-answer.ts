@@ -17,8 +17,8 @@ type Exchange = {
  */
 export function answerError(exchange: Exchange, thrown: unknown, log: Logger): ApiError {
   const error = thrown instanceof ApiError ? thrown : new ApiError('internal', { cause: thrown });
-  const { request, response, requestId } = exchange;
-  if (error.status >= 500) {
+  const { request, response, answerHeaders, requestId } = exchange;
+  if (error.type === 'api_error') {
     log[error.code === 'internal' ? 'error' : 'warn'](
       { requestId, code: error.code, cause: error.cause },
       error.message,
@@ -29,9 +29,10 @@ export function answerError(exchange: Exchange, thrown: unknown, log: Logger): A
     response.destroy();
     return error;
   }
-  const headers = Object.entries(error.headers).flat();
+  const headers = new Map(Object.entries(error.headers));
   // What is left of an unread body would be read, to no end, before the next request; better to hang up.
-  if (!request.complete) headers.push('connection', 'close');
-  answerText(exchange, error.status, writeError(error, requestId), headers);
+  if (!request.complete) headers.set('connection', 'close');
+  if (answerHeaders.includes('connection')) headers.delete('connection');
+  answerText(exchange, error.status, writeError(error, requestId), [...headers].flat());
   return error;
 }

@@ -1,53 +1,80 @@
-import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { Duplex } from 'node:stream';
-import { ApiError, type ErrorCode } from '@sallyport/protocol/errors.ts';
-import { writeError } from '../dialects/openai-chat/errors.ts';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { ErrorCode } from '@sallyport/protocol/errors.ts';
+import type { Logger } from '../log/logger.ts';
+import { oneAtATime } from './one-at-a-time.ts';
 
 type Handle = (request: IncomingMessage, response: ServerResponse) => void;
 
-const MOST_CONNECTIONS = 20_000;
+type Settings = {
+  /** How many connections may be open at once. */
+  connections: number;
+  log: Pick<Logger, 'warn'>;
+};
 
 /**
- * The HTTP server, with a guard on every event it emits. `upgrade`, `connect`, `checkContinue` and `checkExpectation`
- * never reach the `request` event, so a check that stands only there is walked around.
+ * The HTTP server, with a guard on every event it emits. `connect`, `checkContinue` and `checkExpectation` never reach the
+ * `request` event, so a check that stands only there is walked around. Nobody listens to `upgrade`, so that it is a request
+ * like any other, which the first stage refuses.
  */
-export function openServer(handle: Handle): Server {
+export function openServer(handle: Handle, { connections, log }: Settings): Server {
   const server = createServer({
-    // Headers that are not all there by then are not coming. A body is waited for longer: its sender has proven itself by
-    // then, and 25 MiB take minutes on a slow line. How long an answer may take is not limited here.
+    // Headers that are not all there by then are not coming. The stage that reads a body has a time of its own for it; this
+    // one is for all others. How long an answer may take is not limited here.
     headersTimeout: 10_000,
     requestTimeout: 300_000,
     connectionsCheckingInterval: 2_000,
     // Longer than the idle time-out of the load balancers in front (60 s), or they would reuse a socket we just closed.
     keepAliveTimeout: 65_000,
+    // A caller whose network is gone says nothing: unless it is probed, it holds its connection for as long as it is silent.
+    keepAlive: true,
+    keepAliveInitialDelay: 15_000,
     maxHeaderSize: 16 * 1024,
     insecureHTTPParser: false,
+    // The first stage refuses a request without a Host, in our own words.
+    requireHostHeader: false,
   });
-  server.maxConnections = MOST_CONNECTIONS;
-  server.on('request', handle);
+  server.maxConnections = connections;
+  // For those who do not read what was written for them.
+  server.timeout = 60_000;
+  const { take, refuse, giveUp } = oneAtATime(handle);
+  server.on('timeout', giveUp);
+  server.on('request', take);
   // The body's reader gives leave to continue, once everything that needs only headers has passed.
-  server.on('checkContinue', handle);
-  server.on('checkExpectation', (_, response: ServerResponse) => refuse(response.socket, 'expectation_unsupported'));
-  server.on('upgrade', (_, socket) => refuse(socket, 'upgrade_unsupported'));
-  server.on('connect', (_, socket) => refuse(socket, 'upgrade_unsupported'));
-  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-    if (error.code === 'ECONNRESET' || !socket.writable) socket.destroy();
-    else refuse(socket, error.code === 'HPE_HEADER_OVERFLOW' ? 'headers_too_large' : clientErrorCode(error));
+  server.on('checkContinue', take);
+  server.on('checkExpectation', take);
+  server.on('connect', (_, socket) => {
+    // Node has taken its own listeners off this socket, and an error that nobody hears ends the process: a caller would only
+    // have to reset the connection.
+    socket.on('error', () => socket.destroy());
+    socket.on('timeout', () => socket.destroy());
+    refuse(socket, 'upgrade_unsupported');
   });
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    if (error.code === 'ECONNRESET') socket.destroy();
+    else refuse(socket, clientErrorCode(error));
+  });
+  warnOfDrops(server, log);
   return server;
 }
 
-function clientErrorCode(error: NodeJS.ErrnoException): ErrorCode {
-  return error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 'request_timeout' : 'request_malformed';
+function clientErrorCode({ code }: NodeJS.ErrnoException): ErrorCode {
+  if (code === 'HPE_HEADER_OVERFLOW') return 'headers_too_large';
+  return code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 'request_timeout' : 'request_malformed';
 }
 
-// There is no response object on these events, or none that may be trusted; the words go to the socket as they are.
-function refuse(socket: Duplex | null, code: ErrorCode): void {
-  const error = new ApiError(code);
-  const body = writeError(error, undefined);
-  socket?.end(
-    `HTTP/1.1 ${error.status} ${STATUS_CODES[error.status]}\r\nContent-Type: application/json; charset=utf-8\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-    () => socket.destroy(),
-  );
+/** Tells how many connections were turned away: at once, and then at most once in ten seconds. */
+export function warnOfDrops(server: Server, log: Pick<Logger, 'warn'>, everyMs = 10_000): void {
+  let dropped = 0;
+  let timer: NodeJS.Timeout | undefined;
+  const tell = () => {
+    timer = undefined;
+    if (dropped === 0) return;
+    log.warn({ dropped }, 'more connections than limits.connections allows; the new ones were closed at once');
+    dropped = 0;
+    timer = setTimeout(tell, everyMs).unref();
+  };
+  server.on('drop', () => {
+    dropped++;
+    if (timer === undefined) tell();
+  });
 }

@@ -7,7 +7,10 @@ import { readTarget, type WithTarget } from './target.ts';
 
 // What Node's own parser makes of bytes on a socket, because that is what the stage is given.
 async function arrive(head: string): Promise<WithTarget | ApiError> {
-  const server = createServer();
+  const server = createServer({ requireHostHeader: false });
+  for (const event of ['checkContinue', 'checkExpectation']) {
+    server.on(event, (...exchange) => server.emit('request', ...exchange));
+  }
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
@@ -149,6 +152,64 @@ describe('the header fields', () => {
     const read = await get('/');
     assert.ok(!(read instanceof ApiError));
     assert.equal(read.fields.get('constructor'), undefined);
+  });
+});
+
+describe('the version of HTTP', () => {
+  for (const [version, refused] of [
+    ['1.1', undefined],
+    ['1.0', undefined],
+    ['0.9', 'http_version_unsupported'],
+    ['2.0', 'http_version_unsupported'],
+  ] as const) {
+    it(`may ${refused === undefined ? '' : 'not '}be ${version}`, async () => {
+      const read = await arrive(`GET / HTTP/${version}\r\nHost: h\r\n\r\n`);
+      assert.equal(read instanceof ApiError ? read.code : undefined, refused);
+    });
+  }
+});
+
+const FRAMINGS: [refused: ErrorCode | undefined, ...headers: string[]][] = [
+  [undefined, 'Content-Length: 10'],
+  ['request_malformed', 'Content-Length: 010'],
+  ['request_malformed', 'Content-Length: 00'],
+  [undefined, 'Transfer-Encoding: Chunked'],
+  ['transfer_coding_unsupported', 'Transfer-Encoding: gzip, chunked'],
+  ['transfer_coding_unsupported', 'Transfer-Encoding: identity, chunked'],
+  ['transfer_coding_unsupported', 'Transfer-Encoding: , chunked'],
+  ['transfer_coding_unsupported', 'Transfer-Encoding: gzip', 'Transfer-Encoding: chunked'],
+  [undefined, 'Expect: 100-Continue'],
+  ['expectation_unsupported', 'Expect: 100-continue-not'],
+  ['expectation_unsupported', 'Expect: 100-continue, a-miracle'],
+  ['expectation_unsupported', 'Expect: 100-continue', 'Expect: a-miracle'],
+  ['expectation_unsupported', 'Expect:'],
+  [undefined, 'Connection: keep-alive, X-Anything'],
+  ['connection_malformed', 'Connection: close, Signature'],
+  ['connection_malformed', 'Connection: close', 'Connection: hOST'],
+  ['connection_malformed', 'Connection: X-Sallyport-Product'],
+  ['upgrade_unsupported', 'Upgrade: h2c'],
+];
+
+describe('what frames a request', () => {
+  for (const [refused, ...headers] of FRAMINGS) {
+    it(`is ${refused === undefined ? 'taken' : `refused as ${refused}`}: ${headers.join(' and ')}`, async () => {
+      const read = await post(...headers);
+      assert.equal(read instanceof ApiError ? read.code : undefined, refused);
+      if (read instanceof ApiError) assert.equal(read.headers['connection'], 'close');
+    });
+  }
+
+  it('has no chunks and no expectations in HTTP/1.0', async () => {
+    const old = (header: string) => arrive(`POST / HTTP/1.0\r\n${header}\r\n\r\n`);
+    const chunked = await old('Transfer-Encoding: chunked');
+    assert.ok(chunked instanceof ApiError && chunked.code === 'request_malformed');
+    assert.ok(!((await old('Expect: a-miracle')) instanceof ApiError));
+  });
+
+  it('has a Host in HTTP/1.1, and need not have one in HTTP/1.0', async () => {
+    const without = await arrive('GET / HTTP/1.1\r\n\r\n');
+    assert.ok(without instanceof ApiError && without.code === 'request_malformed');
+    assert.ok(!((await arrive('GET / HTTP/1.0\r\n\r\n')) instanceof ApiError));
   });
 });
 

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http';
-import { ApiError } from '@sallyport/protocol/errors.ts';
+import { ApiError, type ErrorCode } from '@sallyport/protocol/errors.ts';
 import { HEADER, OUR_PREFIX } from '@sallyport/protocol/headers.ts';
 
 /** What was asked for, read from the raw request line and raw headers and from nothing that has been normalised. */
@@ -33,15 +33,41 @@ const SENT_ONCE = new Set<string>([
 ]);
 
 const WITHOUT_BODY = new Set(['GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE']);
+const ONE_SPELLING_OF_LENGTH = /^(?:0|[1-9]\d*)$/;
 
 /** The first stage: a request that two readers could read in two ways goes no further. */
 export function readTarget({ request }: { request: IncomingMessage }): WithTarget {
-  const method = request.method ?? '';
-  const { path, query } = splitTarget(request.url ?? '');
+  const { method = '', url = '', httpVersion } = request;
+  if (httpVersion !== '1.1' && httpVersion !== '1.0') throw refused('http_version_unsupported');
+  const { path, query } = splitTarget(url);
   const fields = readFields(request.rawHeaders);
+  if (httpVersion === '1.1' && !fields.has('host')) throw refused('request_malformed');
+  checkConnection(fields);
+  checkFraming(fields, httpVersion);
   const hasContent = fields.has('transfer-encoding') || (fields.get('content-length') ?? '0') !== '0';
-  if (hasContent && WITHOUT_BODY.has(method)) throw new ApiError('body_unexpected', { facts: { method } });
+  if (hasContent && WITHOUT_BODY.has(method)) throw refused('body_unexpected', { method });
   return { method, path, query, fields, hasContent };
+}
+
+// Where the body ends. The parser has refused the worst; what it still reads, and a reader in front may read otherwise, is
+// a length with zeros before it (octal to some), a coding besides chunked, and chunks in HTTP/1.0, which has none.
+function checkFraming(fields: ReadonlyMap<string, string>, httpVersion: '1.0' | '1.1'): void {
+  const coding = fields.get('transfer-encoding');
+  if (coding !== undefined && httpVersion === '1.0') throw refused('request_malformed');
+  if (coding !== undefined && coding.toLowerCase() !== 'chunked') throw refused('transfer_coding_unsupported');
+  if (!ONE_SPELLING_OF_LENGTH.test(fields.get('content-length') ?? '0')) throw refused('request_malformed');
+  // Node takes `100-continue` anywhere in the value for the whole of it. HTTP/1.0 has no expectations to be met.
+  const expected = httpVersion === '1.0' ? undefined : fields.get('expect');
+  if (expected !== undefined && expected.toLowerCase() !== '100-continue') throw refused('expectation_unsupported');
+}
+
+// A proxy must drop the fields that Connection names; we would see them, and the next one in the chain would not.
+function checkConnection(fields: ReadonlyMap<string, string>): void {
+  if (fields.has('upgrade')) throw refused('upgrade_unsupported');
+  for (const option of (fields.get('connection') ?? '').split(',')) {
+    const header = option.trim().toLowerCase();
+    if (isSentOnce(header)) throw refused('connection_malformed', { header });
+  }
 }
 
 function splitTarget(target: string): { path: string; query: string } {
@@ -66,8 +92,8 @@ function readFields(rawHeaders: readonly string[]): Map<string, string> {
     const earlier = fields.get(name);
     if (earlier === undefined) {
       fields.set(name, value);
-    } else if (SENT_ONCE.has(name) || name.startsWith(OUR_PREFIX)) {
-      throw new ApiError('header_repeated', { facts: { header: name } });
+    } else if (isSentOnce(name)) {
+      throw refused('header_repeated', { header: name });
     } else {
       fields.set(name, `${earlier}, ${value}`);
     }
@@ -75,6 +101,15 @@ function readFields(rawHeaders: readonly string[]): Map<string, string> {
   return fields;
 }
 
+function isSentOnce(name: string): boolean {
+  return SENT_ONCE.has(name) || name.startsWith(OUR_PREFIX);
+}
+
 function malformed(why: string): ApiError {
-  return new ApiError('target_malformed', { facts: { why } });
+  return refused('target_malformed', { why });
+}
+
+// Who wrote this may not agree with us on where the next request begins, so there is no next one.
+function refused(code: ErrorCode, facts: Record<string, string> = {}): ApiError {
+  return new ApiError(code, { facts, headers: { connection: 'close' } });
 }

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
 import { PrivateAddressError, providerAgent } from './agent.ts';
 
@@ -88,6 +89,48 @@ describe('the way out', () => {
       });
     }
   });
+
+  it('looks a name up as it was told to', async () => {
+    const agent = (address: string, allowPrivate: boolean) =>
+      providerAgent({
+        allowPrivate,
+        connectTimeoutMs: 2000,
+        lookup: (host, _, found) =>
+          host === 'vendor.example' ? found(null, [{ address, family: 4 }]) : assert.fail(host),
+      });
+    const ask = { origin: `http://vendor.example:${port}`, path: '/', method: 'GET' as const };
+    const open = agent('127.0.0.1', true);
+    assert.equal(await (await open.request(ask)).body.text(), 'canary');
+    await open.destroy();
+    const closed = agent('127.0.0.1', false);
+    await assert.rejects(closed.request(ask), /^PrivateAddressError: vendor\.example is at 127\.0\.0\.1,/);
+    await closed.destroy();
+    assert.equal(connections, 1);
+  });
+
+  for (const scheme of ['http', 'https']) {
+    it(`has a silent connection probed every 15 seconds, over ${scheme}`, async () => {
+      const probes: unknown[][] = [];
+      const watch = (message: unknown) => {
+        const { socket } = message as { socket: Socket };
+        const { setKeepAlive } = socket;
+        socket.setKeepAlive = (...settings: unknown[]): Socket => {
+          probes.push(settings);
+          return Reflect.apply(setKeepAlive, socket, settings);
+        };
+      };
+      subscribe('net.client.socket', watch);
+      const agent = providerAgent({ allowPrivate: true, connectTimeoutMs: 2000 });
+      // The canary knows no TLS, but the socket beneath has been set up by then.
+      await agent
+        .request({ origin: `${scheme}://127.0.0.1:${port}`, path: '/', method: 'GET' })
+        .then(({ body }) => body.dump())
+        .catch((error: NodeJS.ErrnoException) => assert.ok(scheme === 'https', error));
+      unsubscribe('net.client.socket', watch);
+      await agent.destroy();
+      assert.deepEqual(probes.at(-1), [true, 15_000]);
+    });
+  }
 
   it('keeps one connection for requests that follow each other, and takes a second beside a slow one', async () => {
     const agent = providerAgent({ allowPrivate: true, connectTimeoutMs: 2000 });

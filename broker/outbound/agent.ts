@@ -1,9 +1,16 @@
-import { lookup as systemLookup, type LookupAddress } from 'node:dns';
+import { lookup as systemLookup, type LookupAddress, type LookupAllOptions } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
 import { Agent, buildConnector } from 'undici';
 import { isPublic } from '@sallyport/protocol/addresses.ts';
 
-type Settings = { allowPrivate: boolean; connectTimeoutMs: number };
+/** Finds every address of a name. */
+export type Lookup = (
+  host: string,
+  options: LookupAllOptions,
+  callback: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
+) => void;
+
+type Settings = { allowPrivate: boolean; connectTimeoutMs: number; lookup?: Lookup };
 
 /** Thrown where a provider's name leads to an address that it must not lead to. */
 export class PrivateAddressError extends Error {
@@ -19,10 +26,15 @@ export class PrivateAddressError extends Error {
  * The way out to one provider. Names are resolved once per connection and that very address is dialled, so that a name
  * cannot be public when it is checked and private when it is used.
  */
-export function providerAgent({ allowPrivate, connectTimeoutMs }: Settings): Agent {
+export function providerAgent({ allowPrivate, connectTimeoutMs, lookup = systemLookup }: Settings): Agent {
   const connect = buildConnector({
     timeout: connectTimeoutMs,
-    ...(allowPrivate ? {} : { lookup: publicLookup }),
+    allowH2: false,
+    lookup: findAddresses(lookup, allowPrivate ? () => true : isPublic),
+    // A model may think for minutes without a byte: probes tell a vendor that thinks from one that is gone, and keep the
+    // NATs and load balancers on the way from forgetting a silent connection.
+    keepAlive: true,
+    keepAliveInitialDelay: 15_000,
   });
   return new Agent({
     connect: (options, callback) => {
@@ -37,20 +49,24 @@ export function providerAgent({ allowPrivate, connectTimeoutMs }: Settings): Age
     // One request a connection: behind a slow stream a pipelined one would wait for minutes.
     pipelining: 1,
     keepAliveTimeout: 60_000,
-    // The relay sets both for every request; the library's five minutes would end long thinking.
+    // Over HTTP/2 all streams of a vendor share one connection, and with it one fate and one window.
+    allowH2: false,
+    // The relay watches the time by itself; the library's five minutes would end long thinking.
     headersTimeout: 0,
     bodyTimeout: 0,
     maxHeaderSize: 64 * 1024,
   });
 }
 
-const publicLookup: LookupFunction = (host, options, callback) => {
-  systemLookup(host, { ...options, all: true }, (error, found) => {
-    if (error !== null) return callback(error, '', 0);
-    const addresses = found as LookupAddress[];
-    const hidden = addresses.find(({ address }) => !isPublic(address));
-    if (hidden !== undefined) return callback(new PrivateAddressError(host, hidden.address), '', 0);
-    if (options.all === true) return callback(null, addresses);
-    callback(null, addresses[0]!.address, addresses[0]!.family);
-  });
-};
+// Judges the very list that is then dialled; one address that may not be reached spoils the name.
+function findAddresses(lookup: Lookup, mayBeReached: (address: string) => boolean): LookupFunction {
+  return (host, options, callback) => {
+    lookup(host, { ...options, all: true }, (error, addresses) => {
+      if (error !== null) return callback(error, '', 0);
+      const hidden = addresses.find(({ address }) => !mayBeReached(address));
+      if (hidden !== undefined) return callback(new PrivateAddressError(host, hidden.address), '', 0);
+      if (options.all === true) return callback(null, addresses);
+      callback(null, addresses[0]!.address, addresses[0]!.family);
+    });
+  };
+}

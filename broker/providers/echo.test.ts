@@ -10,7 +10,7 @@ type Chunk = {
   usage?: Usage | null;
 };
 
-const timeouts = { connectMs: 1, headersMs: 1, idleMs: 1, totalMs: 1 };
+const timeouts = { connectMs: 1, headersMs: 1, firstByteMs: 1, idleMs: 1, totalMs: 1 };
 const provider = echo({ name: 'echo', kind: 'echo', allowPrivate: false, timeouts }, () => 1_767_225_600_999);
 const GREETING = 'This is the built-in echo, not an AI model. You said: ';
 

@@ -32,7 +32,7 @@ export function echo({ name, models }: Settings, now: () => number): Provider {
     paths: PATHS,
     credential: () => [],
     maxTokensField: 'max_tokens',
-    timeouts: { headersMs: HOUR_MS, idleMs: HOUR_MS, totalMs: HOUR_MS },
+    timeouts: { headersMs: HOUR_MS, firstByteMs: HOUR_MS, idleMs: HOUR_MS, totalMs: HOUR_MS },
   };
 }
 

@@ -15,5 +15,11 @@ export type Provider = {
   credential: () => string[];
   /** The field in which this vendor takes the ceiling on the answer's length. */
   maxTokensField: 'max_tokens' | 'max_completion_tokens';
-  timeouts: { headersMs: number; idleMs: number; totalMs: number };
+  timeouts: {
+    /** Until the answer is announced, from there to its first byte, between two bytes, and altogether. */
+    headersMs: number;
+    firstByteMs: number;
+    idleMs: number;
+    totalMs: number;
+  };
 };

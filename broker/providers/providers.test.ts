@@ -4,7 +4,7 @@ import { Secret } from '@sallyport/protocol/secret.ts';
 import type { Config } from '../config/config.ts';
 import { buildProviders } from './providers.ts';
 
-const timeouts = { connectMs: 1000, headersMs: 2000, idleMs: 3000, totalMs: 4000 };
+const timeouts = { connectMs: 1000, headersMs: 2000, firstByteMs: 2000, idleMs: 3000, totalMs: 4000 };
 const vendor = { allowPrivate: false, timeouts, apiKey: new Secret('sk-vendor') };
 
 const settings: Config['providers'] = [

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { Agent } from 'undici';
 import type { Provider } from '../providers/provider.ts';
-import { pickProvider } from './pick.ts';
+import { pickProviders } from './pick.ts';
 
 function provider(name: string, models: readonly string[] | undefined): Provider {
   return {
@@ -12,7 +12,7 @@ function provider(name: string, models: readonly string[] | undefined): Provider
     paths: { chat: '/c', embeddings: '/e' },
     credential: () => [],
     maxTokensField: 'max_tokens',
-    timeouts: { headersMs: 1, idleMs: 1, totalMs: 1 },
+    timeouts: { headersMs: 1, firstByteMs: 1, idleMs: 1, totalMs: 1 },
   };
 }
 
@@ -21,24 +21,25 @@ const other = provider('other', undefined);
 const first = provider('first', ['a', 'b']);
 const second = provider('second', ['b', 'c']);
 
-const TABLE: [providers: Provider[], model: string, picked: string | undefined][] = [
-  [[first, second], 'a', 'first'],
-  [[first, second], 'b', 'first'],
-  [[second, first], 'b', 'second'],
-  [[first, second], 'c', 'second'],
-  [[first, second], 'd', undefined],
-  [[first, second], 'A', undefined],
-  [[first, second], '', undefined],
-  [[any, first], 'a', 'first'],
-  [[any, first], 'd', 'any'],
-  [[any, other], 'd', 'any'],
-  [[], 'a', undefined],
+const TABLE: [providers: Provider[], model: string, picked: string[]][] = [
+  [[first, second], 'a', ['first']],
+  [[first, second], 'b', ['first', 'second']],
+  [[second, first], 'b', ['second', 'first']],
+  [[first, second], 'c', ['second']],
+  [[first, second], 'd', []],
+  [[first, second], 'A', []],
+  [[first, second], '', []],
+  [[any, first], 'a', ['first', 'any']],
+  [[any, first], 'd', ['any']],
+  [[any, other], 'd', ['any', 'other']],
+  [[], 'a', []],
 ];
 
-describe('the provider of a model', () => {
+describe('the providers of a model', () => {
   for (const [providers, model, picked] of TABLE) {
-    it(`is ${picked ?? 'nobody'} for "${model}" of ${providers.map(({ name }) => name).join(', ') || 'none'}`, () => {
-      assert.equal(pickProvider(providers, model)?.name, picked);
+    it(`are ${picked.join(', ') || 'nobody'} for "${model}" of ${providers.map(({ name }) => name).join(', ') || 'none'}`, () => {
+      const names = pickProviders(providers, model).map(({ name }) => name);
+      assert.deepEqual(names, picked);
     });
   }
 });

@@ -1,9 +1,9 @@
 import type { Provider } from '../providers/provider.ts';
 
-/** The provider that serves this model: one that lists it, else the first that takes any name. */
-export function pickProvider(providers: readonly Provider[], model: string): Provider | undefined {
-  return (
-    providers.find(({ models }) => models?.includes(model) === true) ??
-    providers.find(({ models }) => models === undefined)
-  );
+/** The providers that serve this model, in the order they are asked: those that list it before those that take any name. */
+export function pickProviders(providers: readonly Provider[], model: string): readonly Provider[] {
+  return [
+    ...providers.filter(({ models }) => models?.includes(model) === true),
+    ...providers.filter(({ models }) => models === undefined),
+  ];
 }

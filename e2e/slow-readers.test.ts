@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict';
+import { connect, type Socket } from 'node:net';
+import { setTimeout } from 'node:timers/promises';
+import { bytesOf, CHAT, openWorld, type Vendor } from './world.ts';
+
+const READERS = 500;
+// What waits in buffers is about half of it: a block being written, one being read, and one read already. The rest is V8,
+// which grows under load whoever reads or does not. A vendor behind TLS is read in blocks a quarter as large.
+const MOST_BYTES_EACH = 512 * 1024;
+const PATIENCE_SECONDS = 10;
+
+const EVENT = Buffer.from(
+  `data: {"id":"c1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"${'x'.repeat(4000)}"}}]}\n\n`,
+);
+
+// Says as much as is taken from it, for ever.
+function eagerVendor() {
+  const live = new Set<Socket>();
+  const blocked = new Set<Socket>();
+  const answer: Vendor = ({ socket }, _, response) => {
+    live.add(socket);
+    socket.once('close', () => live.delete(socket) && blocked.delete(socket));
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    const talk = () => {
+      blocked.delete(socket);
+      while (!response.destroyed && response.write(EVENT));
+      blocked.add(socket);
+      response.once('drain', talk);
+    };
+    talk();
+  };
+  return { answer, live, blocked };
+}
+
+describe('callers that ask and do not read', function () {
+  this.timeout(180_000);
+  // What a process holds is read from /proc.
+  before(function () {
+    if (process.platform !== 'linux') this.skip();
+  });
+
+  it(`cost a bounded amount each, and are given up in the end: ${READERS} streams`, async () => {
+    const vendor = eagerVendor();
+    const world = await openWorld({
+      apart: true,
+      vendor: vendor.answer,
+      more: `streams: { slow_reader_seconds: ${PATIENCE_SECONDS} }`,
+    });
+    const sockets: Socket[] = [];
+    try {
+      const { residentBytes } = world.apart!;
+      // The first requests make V8 grow; that is not the streams'.
+      for (let i = 0; i < 200; i++) await world.ask({ method: 'GET', path: '/v1/models' });
+      const before = residentBytes();
+      for (let i = 0; i < READERS; i++) {
+        const socket = connect(world.port, '127.0.0.1')
+          .on('error', () => {})
+          .pause();
+        socket.write(bytesOf(world.prepare({ body: { ...CHAT, stream: true } })));
+        sockets.push(socket);
+        if (i % 25 === 0) await setTimeout(20);
+      }
+      // Until the kernel's buffers are full too and they are stuck, and on until they have been given up.
+      let most = 0;
+      let stuck = 0;
+      for (let waited = 0; waited < 600 && (waited < 10 || vendor.live.size > 0); waited++) {
+        most = Math.max(most, residentBytes());
+        stuck = Math.max(stuck, vendor.blocked.size);
+        const asked = performance.now();
+        assert.equal((await world.ask({ method: 'GET', path: '/v1/models' })).status, 200);
+        assert.ok(performance.now() - asked < 2000, 'whoever reads is not kept waiting');
+        await setTimeout(100);
+      }
+      assert.ok(stuck > READERS / 2, `${stuck} of ${READERS} were stuck at once`);
+      assert.equal(vendor.live.size, 0, 'the vendor is still held for callers that do not read');
+      const each = (most - before) / READERS;
+      const kib = (bytes: number) => Math.round(bytes / 1024);
+      console.log(
+        `      ${READERS} streams that nobody reads: ${kib(before / 1024)} MiB before, at most ${kib(most / 1024)} MiB, ${kib(each)} KiB a stream`,
+      );
+      assert.ok(each < MOST_BYTES_EACH, `${each} bytes each`);
+      const ended = () => world.log.flatMap((line) => /"end":"([^"]+)"/.exec(line)?.[1] ?? []);
+      for (let waited = 0; waited < 100 && ended().length < READERS; waited++) await setTimeout(100);
+      const ends = ended();
+      assert.deepEqual(
+        ends,
+        Array.from({ length: READERS }, () => 'too slow'),
+        `${ends.length}: ${[...new Set(ends)].join()}`,
+      );
+    } finally {
+      for (const socket of sockets) socket.destroy();
+      await world.close();
+    }
+  });
+});

@@ -42,6 +42,8 @@ export const JSON_TYPE = { 'content-type': 'application/json' } as const;
 export const DONE = 'data: [DONE]\n\n';
 export const event = (content: string) => `data: ${JSON.stringify({ choices: [{ delta: { content } }] })}\n\n`;
 
+// A port that was let go could be the next one that somebody gets.
+const NOWHERE = 'http://127.0.0.1:1';
 const PATIENT = { headersMs: 5000, firstByteMs: 5000, idleMs: 5000, totalMs: 5000 };
 
 /** What the tests of the relay stand on: real callers, real vendors, and everything closed when a test is over. */
@@ -55,14 +57,6 @@ export function openHops() {
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  }
-
-  async function nobody(): Promise<string> {
-    const origin = await listen(() => {});
-    const closed = once(servers.at(-1)!, 'close');
-    servers.pop()!.close();
-    await closed;
-    return origin;
   }
 
   function own<Way extends Dispatcher>(dispatcher: Way): Way {
@@ -111,7 +105,7 @@ export function openHops() {
       const origins = await Promise.all(
         vendors.map((vendor, i) =>
           vendor === 'nobody'
-            ? nobody()
+            ? NOWHERE
             : listen((request, response) => {
                 asked[i]!.push(request);
                 vendor(request, response);

@@ -14,8 +14,8 @@ export type WindowResult = {
   firstByteMs: number[];
 };
 
-/** What a number of streams cost, counted from quiet to quiet. */
-export type StreamsResult = { streams: number; cpuNs: number; wallMs: number };
+/** What a number of requests cost, counted from quiet to quiet. */
+export type CountedResult = { requests: number; cpuNs: number; wallMs: number };
 
 const WARM_MS = 200;
 // A garbage collector that works off the last window must not be paid by this one.
@@ -51,14 +51,14 @@ export async function askFor(ms: number, connections: number, measured: Measured
   return result;
 }
 
-/** Exactly so many streams over so many connections: a long stream is never cut by the edge of a window. */
-export async function askStreams(streams: number, connections: number, measured: Measured): Promise<StreamsResult> {
+/** Asks exactly so many times over so many connections: what takes long is never cut by the edge of a window. */
+export async function askTimes(requests: number, connections: number, measured: Measured): Promise<CountedResult> {
   return withConnections(measured.port, connections, async (open) => {
     // The first one of each connection pays for connecting, here and behind the candidate.
     await Promise.all(open.map((connection) => connection.send(measured.source.next())));
     await sleep(QUIET_MS);
     const [cpuBefore, began] = [measured.cpuNs(), performance.now()];
-    let left = streams;
+    let left = requests;
     await Promise.all(
       open.map(async (connection) => {
         while (left-- > 0) checked(await connection.send(measured.source.next()), measured.bodyBytes);
@@ -66,7 +66,7 @@ export async function askStreams(streams: number, connections: number, measured:
     );
     const wallMs = performance.now() - began;
     await sleep(QUIET_MS);
-    return { streams, cpuNs: measured.cpuNs() - cpuBefore, wallMs };
+    return { requests, cpuNs: measured.cpuNs() - cpuBefore, wallMs };
   });
 }
 

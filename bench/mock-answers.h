@@ -12,7 +12,6 @@ static const char COMPLETION[] =
     "and it is built so that nobody outside can use it to get in.\",\"refusal\":null},\"logprobs\":null,"
     "\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":187,\"completion_tokens\":42,\"total_tokens\":229},"
     "\"service_tier\":\"default\",\"system_fingerprint\":\"fp_bench00000\"}";
-static const char LIST[] = "{\"object\":\"list\",\"data\":[]}";
 
 #define EVENT(delta, finish)                                                                                          \
   "data: {\"id\":\"chatcmpl-bench0000000000000000000000\",\"object\":\"chat.completion.chunk\",\"created\":1767225600," \
@@ -40,9 +39,14 @@ static void frame_chunk(struct bytes *into, const char *event, const char *tail)
   into->length = (size_t)snprintf(into->at, sizeof into->at, "%zx\r\n%s\r\n%s", strlen(event), event, tail);
 }
 
+static void frame_count(int streams) {
+  char json[64];
+  snprintf(json, sizeof json, "{\"object\":\"list\",\"data\":[],\"streams\":%d}", streams);
+  frame_body(&list, json);
+}
+
 static void frame_answers(void) {
   frame_body(&plain, COMPLETION);
-  frame_body(&list, LIST);
   stream_head.length = (size_t)snprintf(stream_head.at, sizeof stream_head.at, "%s", STREAM_HEAD);
   frame_chunk(&word, EVENT_WORD, "");
   frame_chunk(&last, EVENT_LAST, "");

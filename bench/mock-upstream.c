@@ -2,7 +2,7 @@
  * The pretend vendor. It is C because it shares one core with the load: anything slower than the candidates would be
  * what we measure. One thread, one epoll; it allocates only when a connection opens or meets its largest body so far.
  *
- *   GET anything                                  200 {"object":"list","data":[]}
+ *   GET anything                                  200 {"object":"list","data":[],"streams":N}, N not yet complete
  *   POST with "stream":true, model bench-N        N events at once, then [DONE]
  *   POST with "stream":true, model bench-N-Mms    the same, one event every M milliseconds
  *   POST anything else                            one chat.completion of about 600 bytes
@@ -113,7 +113,11 @@ static int advance(struct connection *c, int64_t now) {
 
 static int begin_answer(struct connection *c, const char *body, size_t length, int is_get) {
   c->phase = IDLE;
-  if (is_get) { c->sending = &list; return advance(c, 0); }
+  if (is_get) {
+    frame_count(stream_count);
+    c->sending = &list;
+    return advance(c, 0);
+  }
   if (!find(body, length, "\"stream\":true") && !find(body, length, "\"stream\": true")) {
     c->sending = &plain;
     return advance(c, 0);

@@ -33,12 +33,14 @@ const WORD = event({ choices: [{ index: 0, delta: { content: ' fortress' }, fini
 const LAST = event({ choices: [{ index: 0, delta: {}, finish_reason: 'stop' }] });
 const USAGE_EVENT = event({ choices: [], usage: USAGE });
 
+let streams = 0;
+
 const server = createServer((request, response) => {
   const parts: Buffer[] = [];
   request.on('data', (part: Buffer) => parts.push(part));
   request.on('end', () => {
     const body = Buffer.concat(parts).toString();
-    if (request.method === 'GET') return answer(response, '{"object":"list","data":[]}');
+    if (request.method === 'GET') return answer(response, `{"object":"list","data":[],"streams":${streams}}`);
     if (!/"stream": ?true/.test(body)) return answer(response, COMPLETION);
     return void answerStream(response, body);
   });
@@ -54,6 +56,8 @@ function answer(response: ServerResponse, json: string): void {
 
 async function answerStream(response: ServerResponse, body: string): Promise<void> {
   const [, events = '50', paceMs] = /"bench-(\d+)(?:-(\d+)ms)?"/.exec(body) ?? [];
+  streams++;
+  response.once('close', () => streams--);
   response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-cache' });
   const began = performance.now();
   for (let sent = 0; sent < Number(events); sent++) {

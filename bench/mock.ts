@@ -6,7 +6,13 @@ import { type Machine, onCore } from './machine.ts';
 import { cpuNsOf } from './process-group.ts';
 
 /** The pretend vendor, running. */
-export type Mock = { port: number; cpuNs: () => number; stop: () => void };
+export type Mock = {
+  port: number;
+  cpuNs: () => number;
+  /** How many streams it is still sending. */
+  openStreams: () => Promise<number>;
+  stop: () => void;
+};
 
 /** Compiles the mock into the folder and starts it beside the load; on Node where there is no compiler. */
 export async function startMock(machine: Machine, folder: string): Promise<Mock> {
@@ -14,11 +20,19 @@ export async function startMock(machine: Machine, folder: string): Promise<Mock>
   const [program = '', ...args] = onCore(machine.cores?.load, command);
   // The mock ends with its standard input, so it cannot outlive us whatever happens.
   const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const port = await firstLine(child);
   return {
-    port: await firstLine(child),
+    port,
+    openStreams: () => askForStreams(port),
     cpuNs: () => cpuNsOf(child.pid ?? process.pid),
     stop: () => child.kill(),
   };
+}
+
+async function askForStreams(port: number): Promise<number> {
+  const answer = await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: 'close' } });
+  const { streams } = (await answer.json()) as { streams: number };
+  return streams;
 }
 
 function compileMock(compiler: string, folder: string): string[] {

@@ -3,8 +3,8 @@ import type { SigningKey } from '@sallyport/protocol/keys.ts';
 import { contentDigest } from '@sallyport/protocol/content-digest.ts';
 import { newNonce, signRequest } from '@sallyport/protocol/profile.ts';
 
-/** What is asked: one completion, or a stream of so many events, all at once or at a pace. */
-export type Ask = { stream: false } | { stream: true; events: number; paceMs?: number };
+/** What is asked: one completion, small unless a size is named, or a stream of so many events, at once or at a pace. */
+export type Ask = { stream: false; bodyBytes?: number } | { stream: true; events: number; paceMs?: number };
 
 /** Requests as the bytes that go into the socket. */
 export type RequestSource = {
@@ -89,7 +89,26 @@ function bodyOf(ask: Ask): Buffer {
       max_tokens: 512,
       ...(ask.stream ? { stream: true } : {}),
     });
+  if (!ask.stream && ask.bodyBytes !== undefined) {
+    return Buffer.from(request(longText(ask.bodyBytes - request('').length)));
+  }
   const sentence = ' Please take into account that the reader has never seen a castle from the inside.';
   const room = BODY_BYTES - request('').length;
   return Buffer.from(request(sentence.repeat(Math.ceil(room / sentence.length)).slice(0, room)));
+}
+
+// What people paste into a long prompt: lines, quotation marks, and letters that are more than one byte.
+const PAGE = `
+A sally port is a small, well guarded door in a fortification; "sally" is what the people inside do through it.
+It lets them come out to meet whoever is at the wall, and it is built so that nobody outside can use it to get in.
+  if (innerDoor.isOpen && outerDoor.isOpen) throw new Error("never both");
+Die Ausfallpforte liegt geschützt, oft am Fuß eines Turmes, und führt über eine Brücke: „nur für die Besatzung“.
+La poterne était murée dès que l’ennemi s’en approchait; après le siège, on la rouvrait à coups de bélier.
+虎口は城の出入り口で、敵がまっすぐに攻め込めないように曲げて造られた。
+`;
+
+/** Text that takes exactly so many bytes inside a JSON string. */
+function longText(bytes: number): string {
+  const pageBytes = Buffer.byteLength(JSON.stringify(PAGE)) - 2;
+  return PAGE.repeat(Math.floor(bytes / pageBytes)) + '.'.repeat(bytes % pageBytes);
 }

@@ -1,10 +1,12 @@
 import type { Running, Target } from './candidate.ts';
 import { checkAnswer } from './check.ts';
-import { askFor, askStreams, type Measured, type WindowResult } from './load.ts';
+import type { HangUps } from './hang-ups.ts';
+import { askFor, askTimes, type Measured, type WindowResult } from './load.ts';
 import type { Ask } from './request-source.ts';
+import type { SlowStreams } from './slow-streams.ts';
 import { median, quantile } from './statistics.ts';
 
-/** What one round says of one target. Times are microseconds. */
+/** What one round says of one target. Times are microseconds; not every kind of window is in every round. */
 export type Sample = {
   cpuUs: number;
   requestsPerSecond: number;
@@ -18,7 +20,9 @@ export type Sample = {
   eventUs: number;
   burstEventUs: number;
   stream50Us: number;
-};
+  bigBodyUs: number;
+} & SlowStreams &
+  HangUps;
 
 /** What the rounds so far say of one target. */
 export type Standing = {
@@ -32,23 +36,28 @@ export type Standing = {
 export type Entrant = Standing & {
   /** What it managed last, to know how many requests to sign for the next window. */
   perSecond: number;
+  target: Target | Running;
   asks: Record<AskName, Measured>;
 };
 
-const ASKS = {
+/** What a target is asked for, one after another. */
+export const ASKS = {
   completion: { stream: false },
   firstEvent: { stream: true, events: 5, paceMs: 1 },
   paced50: { stream: true, events: 50, paceMs: 1 },
   paced250: { stream: true, events: 250, paceMs: 1 },
   burst50: { stream: true, events: 50 },
   burst250: { stream: true, events: 250 },
+  bigBody: { stream: false, bodyBytes: 1_000_000 },
 } as const satisfies Record<string, Ask>;
 
 type AskName = keyof typeof ASKS;
 
-const MANY = 16;
+/** The connections of a load that keeps a candidate busy. */
+export const MANY = 16;
 const US_PER_MS = 1000;
-const NS_PER_US = 1000;
+/** CPU time is read in nanoseconds and shown in microseconds. */
+export const NS_PER_US = 1000;
 // Enough to sign in advance for a first window, of which nothing is known yet.
 const FIRST_GUESS_PER_SECOND = 5000;
 
@@ -65,17 +74,26 @@ export async function enter(name: string, target: Target | Running): Promise<Ent
     samples: [],
     perSecond: FIRST_GUESS_PER_SECOND,
     failed: undefined,
+    target,
     asks: asks as Record<AskName, Measured>,
   };
 }
+
+/** One measurement of one entrant. */
+export type Window = (entrant: Entrant, seconds: number) => Promise<Partial<Sample>>;
 
 /**
  * One round: each kind of window in turn, and in it each entrant. So what is compared is measured within seconds, and
  * the order is turned on odd rounds because the machine is never the same for the first and the last.
  */
-export async function runRound(entrants: readonly Entrant[], round: number, seconds: number): Promise<void> {
+export async function runRound(
+  entrants: readonly Entrant[],
+  windows: readonly Window[],
+  round: number,
+  seconds: number,
+): Promise<void> {
   const inOrder = round % 2 === 0 ? entrants : entrants.toReversed();
-  for (const window of WINDOWS) {
+  for (const window of windows) {
     for (const entrant of inOrder) {
       if (entrant.failed !== undefined) continue;
       try {
@@ -88,7 +106,8 @@ export async function runRound(entrants: readonly Entrant[], round: number, seco
   }
 }
 
-const WINDOWS = [oneConnection, manyConnections, firstEvent, pacedStreams, burstStreams];
+/** What every round measures. */
+export const WINDOWS: readonly Window[] = [oneConnection, manyConnections, firstEvent, pacedStreams, burstStreams];
 
 async function oneConnection(entrant: Entrant, seconds: number): Promise<Partial<Sample>> {
   const { totalMs } = await windowOf(entrant, 'completion', 1, seconds / 4);
@@ -148,6 +167,6 @@ async function windowOf(entrant: Entrant, ask: AskName, connections: number, sec
 async function costOfStream(entrant: Entrant, [ask, perConnection]: Streams): Promise<number> {
   const count = Math.max(1, Math.round(perConnection)) * MANY;
   entrant.asks[ask].source.prepare(count + MANY);
-  const { cpuNs } = await askStreams(count, MANY, entrant.asks[ask]);
+  const { cpuNs } = await askTimes(count, MANY, entrant.asks[ask]);
   return cpuNs / NS_PER_US / count;
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
+import { connect } from 'node:net';
 import { HARMLESS_REQUESTS, REFUSED_REQUESTS } from './hostile-requests.ts';
-import { BODY, CHUNKED, converse, inChunks, signedBytes, statusesIn, write } from './raw-requests.ts';
+import { BODY, CHUNKED, converse, inChunks, pour, signedBytes, statusesIn, write } from './raw-requests.ts';
 import { answerOk, openWorld, type World } from './world.ts';
 
 // By hand over a raw socket: no client library sends what a hostile caller would.
@@ -123,3 +124,47 @@ describe('a request over a raw socket', () => {
     assert.match(said, /^HTTP\/1\.1 401 [^]*connection: close[^]*"code":"signature_required"/i);
   });
 });
+
+describe('a request that is refused while it is still being sent', () => {
+  // A process of its own, for what is lost is lost between two.
+  let world: World;
+  before(async () => void (world = await openWorld({ apart: true })));
+  after(() => world.close());
+
+  const MiB = 2 ** 20;
+  for (const [what, head, status] of [
+    ['too long', () => signedBytes(world.authority, { framing: [`Content-Length: ${1024 * MiB}`], wire: '' }), 413],
+    ['too long, in chunks', () => `${signedBytes(world.authority, { framing: CHUNKED, wire: '' })}40000000\r\n`, 413],
+    [
+      'of a sender nobody knows',
+      () => `POST / HTTP/1.1\r\nHost: ${world.authority}\r\nContent-Length: 99999999\r\n\r\n`,
+      405,
+    ],
+    ['with headers without end', () => `GET / HTTP/1.1\r\nHost: ${world.authority}\r\nX: `, 431],
+    ['that cannot be read', () => 'GARBAGE\r\n\r\n', 400],
+    ['for a tunnel', () => 'CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n', 400],
+  ] as const) {
+    it(`is told so every time: one ${what}`, async () => {
+      for (let i = 0; i < 50; i++) {
+        const { said } = await pour(world.port, Buffer.from(head()), Buffer.alloc(MiB / 16, 'x'), 100 * MiB);
+        assert.deepEqual(statusesIn(said), [status]);
+      }
+    });
+
+    it(`is told so when its sender reads nothing before all is sent: one ${what}`, async () => {
+      const all = Buffer.concat([Buffer.from(head()), Buffer.alloc(32 * MiB, 'x')]);
+      assert.deepEqual(statusesIn(await sendThenRead(world.port, all)), [status]);
+    });
+  }
+});
+
+function sendThenRead(port: number, bytes: Buffer): Promise<string> {
+  return new Promise((resolve) => {
+    let said = '';
+    const socket = connect({ port, host: '127.0.0.1' }).pause();
+    socket.write(bytes, () => socket.resume());
+    socket.on('data', (data) => (said += data.toString('latin1')));
+    socket.on('error', () => socket.destroy());
+    socket.on('close', () => resolve(said));
+  });
+}

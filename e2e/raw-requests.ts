@@ -120,6 +120,38 @@ export function converse(port: number, bytes: Buffer, silenceMs = 300): Promise<
   });
 }
 
+/**
+ * Sends the head, and then the same piece over and over, as a caller does who looks for an answer only now and then: until
+ * there is one, or the broker will not have more, or it has had enough.
+ */
+export function pour(
+  port: number,
+  head: Buffer,
+  piece: Buffer,
+  mostBytes: number,
+): Promise<{ said: string; sent: number }> {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    let said = '';
+    let sent = head.length;
+    const more = () => {
+      let isTaken = true;
+      while (isTaken && !socket.destroyed && sent < mostBytes) {
+        isTaken = socket.write(piece);
+        sent += piece.length;
+      }
+      if (!isTaken) socket.once('drain', more);
+      else socket.end();
+    };
+    socket.on('data', (data) => (said += data.toString('latin1')));
+    socket.on('end', () => socket.destroy());
+    socket.on('error', () => socket.destroy());
+    socket.on('close', () => resolve({ said, sent }));
+    socket.write(head);
+    more();
+  });
+}
+
 /** The statuses of all answers in what came, in their order. */
 export function statusesIn(said: string): number[] {
   return Array.from(said.matchAll(/HTTP\/1\.1 (\d{3}) /g), ([, status]) => Number(status));

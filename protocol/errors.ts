@@ -95,6 +95,11 @@ export const ERRORS = {
     type: 'invalid_request_error',
     says: 'The body is larger than {limit} bytes; send less, or ask the operator to raise limits.body_bytes.',
   },
+  body_crumbled: {
+    status: 400,
+    type: 'invalid_request_error',
+    says: 'The body came in more than {pieces} pieces; send larger chunks, or the whole with its Content-Length.',
+  },
   body_incomplete: {
     status: 400,
     type: 'invalid_request_error',

@@ -127,12 +127,22 @@ describe('the body of a request', () => {
 
   it('is put together in its order, however it was cut', async () => {
     const limits = { bytes: 1_000_000, deadlineMs: 60_000 };
-    const pieces = [70_000, 1, 30_000, 200_000, 2, 1].map((length, at) => String(at).repeat(length));
+    const pieces = [70_000, 1, 30_000, 4_000, 200_000, 2, 1, ...Array<number>(40).fill(3_000), 5_000, 1].map(
+      (length, at) => String(at % 10).repeat(length),
+    );
     const exchange = await arrival(['Transfer-Encoding: chunked']);
     const read = readBody(limits)(exchange);
     for (const piece of pieces) socket.write(chunk(piece));
     socket.write('0\r\n\r\n');
     assert.ok((await read).received.equals(Buffer.from(pieces.join(''))));
+  });
+
+  it('is not taken in crumbs without end', async () => {
+    const limits = { bytes: 1_000_000, deadlineMs: 60_000 };
+    const exchange = await arrival(['Transfer-Encoding: chunked']);
+    const read = readBody(limits)(exchange);
+    socket.write('1\r\nx\r\n'.repeat(100_001));
+    await assert.rejects(read, { code: 'body_crumbled', status: 400 });
   });
 
   it('is not waited for longer than its time, however busily it trickles', async () => {

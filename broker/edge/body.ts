@@ -4,6 +4,7 @@ import { ApiError } from '@sallyport/protocol/errors.ts';
 import { HEADER } from '@sallyport/protocol/headers.ts';
 import { readOutline } from '../dialects/json-gate.ts';
 import type { JsonOutline } from '../dialects/json-outline.ts';
+import { Pieces } from './pieces.ts';
 
 /** The body as it arrived, whole; nobody has said yet that it is the one that was meant. */
 export type WithReceived = { received: Buffer };
@@ -16,6 +17,10 @@ export type WithJson = { json: JsonOutline };
 
 type Framed = { fields: ReadonlyMap<string, string>; hasContent: boolean };
 type Exchange = Framed & { request: IncomingMessage; response: ServerResponse };
+
+// Every piece costs about a microsecond, be it one byte: in crumbs, one body of the largest size would keep the broker busy
+// for half a minute. The largest that is usual comes in 18,000, one for each TCP segment.
+const MOST_PIECES = 100_000;
 
 type Limits = { bytes: number; deadlineMs: number };
 
@@ -38,24 +43,23 @@ function collect(request: IncomingMessage, { bytes: limit, deadlineMs }: Limits)
   return new Promise<Buffer>((resolve, reject) => {
     // Who left before we began to listen is not heard leaving.
     if (request.destroyed && !request.readableEnded) return reject(new ApiError('body_incomplete'));
-    let body: Buffer | undefined;
-    let length = 0;
+    let pieces = new Pieces();
     const giveUp = (error: ApiError) => {
       clearTimeout(timer);
       request.off('data', add).pause();
-      body = undefined;
+      pieces = new Pieces();
       reject(error);
     };
     const timer = setTimeout(() => giveUp(new ApiError('request_timeout')), deadlineMs);
     const add = (piece: Buffer) => {
-      if (length + piece.length > limit) return giveUp(tooLarge(limit));
-      body = body === undefined ? piece : append(body, length, piece, limit);
-      length += piece.length;
+      pieces.add(piece);
+      if (pieces.length > limit) giveUp(tooLarge(limit));
+      if (pieces.count > MOST_PIECES) giveUp(new ApiError('body_crumbled', { facts: { pieces: MOST_PIECES } }));
     };
     request.on('data', add);
     request.on('end', () => {
       clearTimeout(timer);
-      resolve(body?.subarray(0, length) ?? Buffer.alloc(0));
+      resolve(pieces.join());
     });
     // Every request closes in the end, whole or not; an error object for each of them would cost more than the signature.
     request.on('close', () => {
@@ -63,21 +67,6 @@ function collect(request: IncomingMessage, { bytes: limit, deadlineMs }: Limits)
     });
     request.on('error', (cause) => giveUp(new ApiError('body_incomplete', { cause })));
   });
-}
-
-const SMALLEST_ROOM = 64 * 1024;
-
-// Most bodies are one piece, kept as it is. Others are copied into one buffer that grows: kept as a list, a body sent in
-// chunks of one byte would cost two hundred bytes for each.
-function append(body: Buffer, length: number, piece: Buffer, limit: number): Buffer {
-  const needed = length + piece.length;
-  let room = body;
-  if (needed > body.length) {
-    room = Buffer.allocUnsafeSlow(Math.min(limit, Math.max(SMALLEST_ROOM, 2 * needed)));
-    body.copy(room, 0, 0, length);
-  }
-  piece.copy(room, length);
-  return room;
 }
 
 /** A signature covers the digest, not the body: only this comparison ties the two together. */

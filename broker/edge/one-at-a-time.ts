@@ -1,7 +1,9 @@
 import { STATUS_CODES, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { ApiError, type ErrorCode } from '@sallyport/protocol/errors.ts';
 import { writeError } from '../dialects/openai-chat/errors.ts';
+import { linger } from './linger.ts';
 
 type Handle = (request: IncomingMessage, response: ServerResponse) => void;
 
@@ -26,7 +28,9 @@ export function oneAtATime(handle: Handle) {
       if (!socket.writable) return;
       const line = lines.get(socket);
       if (line === undefined) {
-        lines.set(socket, { request, response, waiting: 0, isRefused: false });
+        const first = { request, response, waiting: 0, isRefused: false };
+        lines.set(socket, first);
+        lingerOn(socket, first);
         return handle(request, response);
       }
       const before = line.response;
@@ -60,14 +64,25 @@ export function oneAtATime(handle: Handle) {
   };
 }
 
+// With this Node hangs up, when an answer was the last one of its connection.
+function lingerOn(socket: Socket, line: Line): void {
+  const hangUp = socket.destroySoon.bind(socket);
+  socket.destroySoon = () => {
+    if (line.request.complete) return hangUp();
+    line.request.resume();
+    linger(socket);
+  };
+}
+
 // There is no response object for this, or none that may be trusted; the words go to the socket as they are.
 function answer(socket: Duplex, code: ErrorCode): void {
-  if (!socket.writable) return void socket.destroy();
+  // We have hung up, and what still comes is of no interest.
+  if (!socket.writable) return;
   const error = new ApiError(code);
   const body = writeError(error, undefined);
-  socket.end(
+  socket.write(
     `HTTP/1.1 ${error.status} ${STATUS_CODES[error.status]}\r\nContent-Type: application/json; charset=utf-8\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-    () => socket.destroy(),
   );
+  linger(socket);
 }

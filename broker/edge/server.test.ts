@@ -41,8 +41,8 @@ describe('the server', () => {
     server.close();
   });
 
-  function dial() {
-    const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+  function dial({ allowHalfOpen = false } = {}) {
+    const socket = connect({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', allowHalfOpen });
     sockets.push(socket);
     let text = '';
     socket.on('data', (data: Buffer) => (text += data.toString('latin1')));
@@ -178,6 +178,18 @@ describe('the server', () => {
       assert.deepEqual(uncaught, []);
     });
   }
+
+  it('does not listen for long to a caller who has its answer and goes on sending', async () => {
+    answerWith = (_, response) => void response.writeHead(413, { connection: 'close' }).end();
+    const { socket, closed } = dial({ allowHalfOpen: true });
+    const began = performance.now();
+    socket.write('POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n');
+    const timer = setInterval(() => socket.write('x'), 10);
+    await closed;
+    clearInterval(timer);
+    const took = performance.now() - began;
+    assert.ok(took > 1900 && took < 4000, `${took} ms`);
+  });
 
   it('gives up on a caller who does not read what was written', async () => {
     server.timeout = 200;

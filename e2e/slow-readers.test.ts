@@ -6,7 +6,7 @@ import { bytesOf, CHAT, openWorld, type Vendor } from './world.ts';
 const READERS = 500;
 // What waits in buffers is about half of it: a block being written, one being read, and one read already. The rest is V8,
 // which grows under load whoever reads or does not. A vendor behind TLS is read in blocks a quarter as large.
-const MOST_BYTES_EACH = 512 * 1024;
+const MOST_BYTES_EACH = 640 * 1024;
 const PATIENCE_SECONDS = 10;
 
 const EVENT = Buffer.from(

@@ -46,6 +46,7 @@ export async function hangUpOn(
   const { bursts, clients, longestMs, patienceMs, graceMs } = { ...SETTINGS, ...settings };
   const [read, unread, ordinary] = [tested.source(READ), tested.source(UNREAD), tested.source(ORDINARY)];
   const found: HangUps = { crashes: 0, wedged: 0, leftRunning: 0 };
+  // What a candidate before this one left running is not this one's fault.
   const before = await tested.openStreams();
   for (let burst = 0; burst < bursts && !tested.hasEnded(); burst++) {
     const leaving = Array.from({ length: clients }, (_, client) => {

@@ -95,7 +95,7 @@ function hardshipTable({ titles, direct, entrants }: Findings): string {
   const head = [
     '',
     'µs CPU/request of 1 MB',
-    'RSS MB',
+    'RSS warm MB',
     'with 500 streams',
     'KB/stream',
     'crashes',

@@ -17,7 +17,7 @@ const AT_ONCE = 200;
 // So long may the broker be silent before the caller's half is closed. Until then a request that can be answered must be.
 const SILENCE_MS = 1500;
 
-const REFUSALS = new Set([400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 421, 429, 431, 501, 505]);
+const REFUSALS = new Set([400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 421, 429, 431]);
 
 const CHANGED: Written[] = [...REFUSED_REQUESTS, ...REFUSED_BODIES].map(([, written]) => written);
 const WHOLE: Written[] = [

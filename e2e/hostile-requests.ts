@@ -15,7 +15,7 @@ const FIRST_LINES: Refused[] = [
   ['a space before the method', { line: ` POST ${path} HTTP/1.1` }, 400, 'request_malformed'],
   ['a space behind the version', { line: `POST ${path} HTTP/1.1 ` }, 400, 'request_malformed'],
   ['no target', { line: 'POST HTTP/1.1' }, 400, 'request_malformed'],
-  ['no version', { line: `POST ${path}` }, 505, 'http_version_unsupported'],
+  ['no version', { line: `POST ${path}` }, 400, 'http_version_unsupported'],
   ['two targets', { line: `POST ${path} /v1/models HTTP/1.1` }, 400, 'request_malformed'],
   ['a method in small letters', { method: 'post' }, 400, 'request_malformed'],
   ['a method in mixed letters', { method: 'Post' }, 400, 'request_malformed'],
@@ -33,9 +33,9 @@ const FIRST_LINES: Refused[] = [
   ['the greeting of HTTP/2', () => 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 400, 'request_malformed'],
   ['the greeting of TLS', () => '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03', 400, 'request_malformed'],
   ['the greeting of a proxy', () => 'PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n', 400, 'request_malformed'],
-  ['HTTP/0.9, named', { version: 'HTTP/0.9' }, 505, 'http_version_unsupported'],
-  ['HTTP/0.9, as it was written', () => 'GET /v1/models\r\n\r\n', 505, 'http_version_unsupported'],
-  ['HTTP/2.0', { version: 'HTTP/2.0' }, 505, 'http_version_unsupported'],
+  ['HTTP/0.9, named', { version: 'HTTP/0.9' }, 400, 'http_version_unsupported'],
+  ['HTTP/0.9, as it was written', () => 'GET /v1/models\r\n\r\n', 400, 'http_version_unsupported'],
+  ['HTTP/2.0', { version: 'HTTP/2.0' }, 400, 'http_version_unsupported'],
   ['HTTP/1.2', { version: 'HTTP/1.2' }, 400, 'request_malformed'],
   ['HTTP/1.10', { version: 'HTTP/1.10' }, 400, 'request_malformed'],
   ['HTTP/1', { version: 'HTTP/1' }, 400, 'request_malformed'],
@@ -230,7 +230,7 @@ const CODINGS: Refused[] = [
 CODINGS.push(
   // What the parser takes, because chunks are its last word, and what we do not: we undo no coding, and neither does a vendor.
   ...['gzip, chunked', 'identity, chunked', ', chunked', 'gzip\r\nTransfer-Encoding: chunked'].map(
-    (coding): Refused => [`the coding ${JSON.stringify(coding)}`, coded(coding), 501, 'transfer_coding_unsupported'],
+    (coding): Refused => [`the coding ${JSON.stringify(coding)}`, coded(coding), 400, 'transfer_coding_unsupported'],
   ),
 );
 

@@ -29,8 +29,9 @@ export const ERRORS = {
     type: 'invalid_request_error',
     says: 'The headers are larger than 16 KiB, or too many; send fewer or shorter ones.',
   },
+  // Here and at transfer_coding_unsupported RFC 9110 has 505 and 501. They would let any stranger set off the alarms that watch for 5xx.
   http_version_unsupported: {
-    status: 505,
+    status: 400,
     type: 'invalid_request_error',
     says: 'This broker speaks HTTP/1.1 and HTTP/1.0; send the request in one of them.',
   },
@@ -70,7 +71,7 @@ export const ERRORS = {
     says: 'The header Connection names {header}, which a proxy would have to remove; leave it out of Connection.',
   },
   transfer_coding_unsupported: {
-    status: 501,
+    status: 400,
     type: 'invalid_request_error',
     says: 'The only Transfer-Encoding that is taken is chunked, alone; send the body so, or with its Content-Length.',
   },

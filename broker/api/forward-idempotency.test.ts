@@ -7,7 +7,7 @@ import { readOutline } from '../dialects/json-gate.ts';
 import { readChatRequest, readModel } from '../dialects/openai-chat/request.ts';
 import type { Provider } from '../providers/provider.ts';
 import type { RelaySettings } from '../relay/attempt.ts';
-import { answerTo, DONE, event, JSON_TYPE, openHops, read, saying, SSE } from '../relay/hop.ts';
+import { answerTo, DONE, event, JSON_TYPE, openHops, read, saying, SSE } from '../relay/hop.test-support.ts';
 import { IdempotencyMemory } from '../relay/idempotency.ts';
 import { forward, type WithAnswer } from './forward.ts';
 

@@ -5,7 +5,7 @@ import { setTimeout } from 'node:timers/promises';
 import { ApiError } from '@sallyport/protocol/errors.ts';
 import { Agent } from 'undici';
 import type { Relayed } from './attempt.ts';
-import { answerTo, DONE, event, JSON_TYPE, openHops, read, saying, SSE } from './hop.ts';
+import { answerTo, DONE, event, JSON_TYPE, openHops, read, saying, SSE } from './hop.test-support.ts';
 
 const TIMED_OUT = /\n\nevent: error\ndata: \{"error":\{.*"code":"upstream_timeout".*"request_id":"req_1"\}\}\n\n$/;
 

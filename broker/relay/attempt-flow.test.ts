@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import type { Relayed } from './attempt.ts';
-import { answerTo, DONE, event, openHops, read, SSE } from './hop.ts';
+import { answerTo, DONE, event, openHops, read, SSE } from './hop.test-support.ts';
 
 const MOST_WAITING = 256 * 1024;
 

@@ -3,7 +3,7 @@ import type { RequestListener, ServerResponse } from 'node:http';
 import { setTimeout } from 'node:timers/promises';
 import { ApiError } from '@sallyport/protocol/errors.ts';
 import type { Relayed } from './attempt.ts';
-import { DONE, event, JSON_TYPE, openHops, saying, SSE } from './hop.ts';
+import { DONE, event, JSON_TYPE, openHops, saying, SSE } from './hop.test-support.ts';
 
 const PING = ': ping\n\n';
 const SILENCE_MS = 40;

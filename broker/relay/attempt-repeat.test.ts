@@ -5,7 +5,7 @@ import { setTimeout } from 'node:timers/promises';
 import { Dispatcher } from 'undici';
 import { ApiError, type ErrorCode } from '@sallyport/protocol/errors.ts';
 import type { Relayed } from './attempt.ts';
-import { DONE, event, JSON_TYPE, openHops, saying, SSE } from './hop.ts';
+import { DONE, event, JSON_TYPE, openHops, saying, SSE } from './hop.test-support.ts';
 
 const GOOD = saying([event('a'), DONE]);
 const reset: RequestListener = ({ socket }) => void socket.resetAndDestroy();

@@ -5,7 +5,7 @@ import { setTimeout } from 'node:timers/promises';
 import { ApiError, type ErrorCode } from '@sallyport/protocol/errors.ts';
 import { Agent } from 'undici';
 import type { Relayed } from './attempt.ts';
-import { answerTo, DONE, event, JSON_TYPE, openHops, read, saying, SSE } from './hop.ts';
+import { answerTo, DONE, event, JSON_TYPE, openHops, read, saying, SSE } from './hop.test-support.ts';
 
 const USAGE = { prompt_tokens: 7, completion_tokens: 3, total_tokens: 10 };
 

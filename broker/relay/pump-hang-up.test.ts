@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { setTimeout } from 'node:timers/promises';
 import { Agent } from 'undici';
-import { answerTo, DONE, event, JSON_TYPE, openHops, read, SSE } from './hop.ts';
+import { answerTo, DONE, event, JSON_TYPE, openHops, read, SSE } from './hop.test-support.ts';
 
 describe('the pump hangs up on the vendor', () => {
   const hops = openHops();

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { setTimeout } from 'node:timers/promises';
-import { DONE, event, JSON_TYPE, openHops, saying } from './hop.ts';
+import { DONE, event, JSON_TYPE, openHops, saying } from './hop.test-support.ts';
 
 const USAGE = { prompt_tokens: 7, completion_tokens: 3, total_tokens: 10 };
 const KNOWN = { inputTokens: 7, outputTokens: 3, isEstimated: false };

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { RequestListener } from 'node:http';
 import { setTimeout } from 'node:timers/promises';
 import { SseError } from '../dialects/sse.ts';
-import { answerTo, DONE, event, JSON_TYPE, openHops, read, saying, SSE } from './hop.ts';
+import { answerTo, DONE, event, JSON_TYPE, openHops, read, saying, SSE } from './hop.test-support.ts';
 import { Lingering } from './pump.ts';
 
 const ERROR = 'event: error\ndata: upstream_cut\n\n';

@@ -4,7 +4,7 @@ import type { RequestListener, ServerResponse } from 'node:http';
 import { setTimeout } from 'node:timers/promises';
 import { ApiError } from '@sallyport/protocol/errors.ts';
 import { ScriptedDispatcher } from '../providers/scripted-dispatcher.ts';
-import { answerTo, DONE, event, JSON_TYPE, openHops, read, saying, SSE } from './hop.ts';
+import { answerTo, DONE, event, JSON_TYPE, openHops, read, saying, SSE } from './hop.test-support.ts';
 
 describe('the pump', () => {
   const hops = openHops();

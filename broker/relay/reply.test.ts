@@ -4,7 +4,7 @@ import type { ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { ApiError } from '@sallyport/protocol/errors.ts';
-import { answerTo, event, JSON_TYPE, openHops, reach, read, SSE } from './hop.ts';
+import { answerTo, event, JSON_TYPE, openHops, reach, read, SSE } from './hop.test-support.ts';
 import { Reply, type Head } from './reply.ts';
 
 const flat = (headers: object) => Object.entries(headers).flat() as string[];

@@ -24,8 +24,8 @@ describe('the watch', () => {
     lookBy(30);
     await setTimeout(200);
     assert.equal(looks.length, 3);
-    // A timer may fire within the millisecond before.
-    for (const [i, dueMs] of [30, 60, 90].entries()) assert.ok(looks[i]! > dueMs - 1, `${looks[i]} for ${dueMs}`);
+    // A timer may fire a millisecond before its time, and the clock it is held against is another one.
+    for (const [i, dueMs] of [30, 60, 90].entries()) assert.ok(looks[i]! > dueMs - 2, `${looks[i]} for ${dueMs}`);
   });
 
   it('is not told of deadlines that move away, and finds out by itself', async () => {

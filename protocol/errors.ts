@@ -284,6 +284,11 @@ export const ERRORS = {
     says: 'This broker is being stopped, and the answer ends here; send the request again, and another will take it.',
   },
   not_ready: { status: 503, type: 'api_error', says: 'This broker is not ready yet: {why}. Try again in {seconds} s.' },
+  store_unavailable: {
+    status: 503,
+    type: 'api_error',
+    says: 'The database of this broker cannot be used right now; try again in {seconds} s.',
+  },
   internal: {
     status: 500,
     type: 'api_error',

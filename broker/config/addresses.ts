@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { isPublic } from '@sallyport/protocol/addresses.ts';
+import { Secret } from '@sallyport/protocol/secret.ts';
 import { Refusal } from './refusal.ts';
 
 /** Where people and daemons reach this broker: an origin such as `https://broker.example.com`. */
@@ -38,6 +39,18 @@ export function readBaseUrl(text: string): string {
   if (/[?#]/.test(text)) throw new Refusal('Write the URL without a query (?…) and without a fragment (#…).');
   const root = url.pathname.replace(/\/+$/, '').replace(/\/+(chat\/completions|embeddings)$/, '');
   return url.origin + root.replace(/\/+$/, '');
+}
+
+/** Where a Postgres is, with the password in it. */
+export function readDatabaseUrl(text: string): Secret {
+  if (!/^postgres(?:ql)?(?:\+\w+)?:\/\/[^\s\p{C}]+$/u.test(text) || !URL.canParse(text)) {
+    throw new Refusal(
+      'Write the URL of a Postgres, as in postgresql://user:password@host:5432/name; characters like @ or / in the password as %40 and %2F.',
+    );
+  }
+  if (new URL(text).pathname.length < 2)
+    throw new Refusal('Name the database at the end of the URL, as in …:5432/sallyport.');
+  return new Secret(text);
 }
 
 /** Whether a public address belongs to this machine alone. */

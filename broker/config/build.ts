@@ -19,6 +19,11 @@ export function build(settings: Settings, { dataFolder, env }: Surroundings): Co
     authorities: [...authorities],
     listen: { host: listen.host ?? (isLocal ? '127.0.0.1' : '::'), port: listen.port },
     data: resolve(dataFolder, settings.data),
+    database: {
+      ...(settings.database.url && { url: settings.database.url }),
+      migratesAtStart: settings.database.migrate,
+    },
+    ...(settings.encryption.keys && { encryptionKeys: settings.encryption.keys }),
     trustedProxyHops: settings.trusted_proxy_hops ?? (isBehindOneProxy ? 1 : 0),
     log,
     limits: {

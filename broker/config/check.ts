@@ -1,4 +1,5 @@
 import { isPrivate } from './addresses.ts';
+import type { Environment } from './expand.ts';
 import { faultOfName, NAMED_SECTIONS } from './names.ts';
 import { nearest } from './nearest.ts';
 import { isWritten, namesIn } from './place.ts';
@@ -12,9 +13,10 @@ type Client = Settings['clients'][string];
  * The rules between settings: what each of them allows, and together they do not. `place` tells what was written, even
  * wrongly: that was told already, and must not be called missing as well.
  */
-export function check(settings: Settings, place: Place): Finding[] {
+export function check(settings: Settings, place: Place, env: Environment): Finding[] {
   return [
     ...checkNames(place),
+    ...checkDatabase(settings, place, env),
     ...Object.entries(settings.providers).flatMap(([name, provider]) => checkProvider(name, provider, place)),
     ...checkModels(settings, place),
     ...Object.entries(settings.clients).flatMap(([name, client]) => checkClient(name, client, place)),
@@ -29,6 +31,25 @@ function checkNames(place: Place): Finding[] {
       return says === undefined ? [] : [{ path: [section, name], at: 'key' as const, says }];
     }),
   );
+}
+
+function checkDatabase({ database, encryption, instances }: Settings, place: Place, env: Environment): Finding[] {
+  if (isWritten(place, ['database', 'url'])) {
+    if (isWritten(place, ['encryption', 'keys']) || encryption.keys !== undefined) return [];
+    // The first words are those of a server that we replace; people look for them.
+    const says =
+      'ENCRYPTION_KEY environment variable is not set. With Postgres a key is needed; make one with sallyport-broker keys new, and keep it where the database is not.';
+    return [{ path: ['encryption', 'keys'], says }];
+  }
+  if (database.allow_sqlite) return [];
+  const why = env['K_SERVICE']
+    ? 'On Cloud Run the disk is gone with the instance, and every enrolled device with it'
+    : instances > 1
+      ? 'Several instances cannot share a SQLite file'
+      : undefined;
+  if (why === undefined) return [];
+  const says = `${why}; set DATABASE_URL to a Postgres, or accept it with SALLYPORT_ALLOW_SQLITE=true.`;
+  return [{ path: env['K_SERVICE'] ? ['database', 'url'] : ['instances'], says }];
 }
 
 // prettier-ignore

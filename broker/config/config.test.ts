@@ -204,9 +204,26 @@ describe('environment', () => {
     assert.equal(without({ PORT: '', SALLYPORT_CONFIG: '' }).listen.port, 8080));
 
   it('tells one proxy hop on Cloud Run and on Render, unless another number is given', () => {
-    assert.equal(without({ K_SERVICE: 'broker' }).trustedProxyHops, 1);
+    assert.equal(without({ K_SERVICE: 'broker', SALLYPORT_ALLOW_SQLITE: 'true' }).trustedProxyHops, 1);
     assert.equal(without({ RENDER: 'true' }).trustedProxyHops, 1);
     assert.equal(without({ RENDER: 'true', SALLYPORT_TRUSTED_PROXY_HOPS: '0' }).trustedProxyHops, 0);
+  });
+
+  it('names a Postgres and the keys that encrypt, in the forms in which people have them', () => {
+    const key = Buffer.from(Array.from({ length: 32 }, (_, i) => 251 - i));
+    const forms = [
+      key.toString('hex'),
+      key.toString('base64'),
+      key.toString('base64url'),
+      `${key.toString('base64url')}=`,
+    ];
+    const env = { DATABASE_URL: 'postgresql+asyncpg://u:p%40ss@db:5432/s', ENCRYPTION_KEY: forms.join(',') };
+    const { database, encryptionKeys } = without(env);
+    assert.equal(database.url?.reveal(), env.DATABASE_URL);
+    assert.deepEqual(
+      encryptionKeys?.map((one) => one.reveal()),
+      forms.map(() => key),
+    );
   });
 
   it('may hold variables with our prefix that the file mentions', () => {

@@ -23,6 +23,13 @@ export type Config = Readonly<{
   listen: Readonly<{ host: string; port: number }>;
   /** An absolute path. */
   data: string;
+  database: Readonly<{
+    /** Undefined for SQLite. */
+    url?: Secret;
+    migratesAtStart: boolean;
+  }>;
+  /** Undefined when one is to be made and kept in the data folder. The first encrypts. */
+  encryptionKeys?: readonly Secret<Buffer>[];
   trustedProxyHops: number;
   log: Readonly<{ level: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent' }>;
   limits: Readonly<{
@@ -94,7 +101,7 @@ export function readConfig(sources: Sources): Reading {
   const { source, folder, mentioned } = findFile(sources);
   overlay(source, env);
   const { settings, findings } = parse(source.values, source.place);
-  const all = [...source.findings, ...findings, ...check(settings, source.place)];
+  const all = [...source.findings, ...findings, ...check(settings, source.place, env)];
   const mistakes = [
     ...source.mistakes,
     ...all.map((finding) => locate(source.place, finding)),

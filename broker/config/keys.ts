@@ -31,6 +31,20 @@ export function readSecret(text: string): Secret<Buffer> {
   return new Secret(bytes);
 }
 
+/** A key of the ring that encrypts: 32 bytes as base64, with + and / or - and _ as Fernet writes it, or as hex. */
+export function readEncryptionKey(text: string): Secret<Buffer> {
+  if (text === '') throw new Refusal('The key is empty; write it here, or set the variable that holds it.');
+  const bytes = /^[\da-f]{64}$/i.test(text) ? Buffer.from(text, 'hex') : decodeBase64(toStandard(text));
+  if (bytes?.length !== 32) {
+    throw new Refusal('This is not a key of 32 bytes; make a new one with: sallyport-broker keys new');
+  }
+  return new Secret(bytes);
+}
+
+function toStandard(base64: string): string {
+  return base64.replaceAll('-', '+').replaceAll('_', '/').padEnd(44, '=');
+}
+
 /** The Ed25519 public key of a client, as PEM or as the base64 of its 32 bytes. */
 export function readPublicKey(text: string): KeyObject {
   // Node would quietly derive the public half, and the file would go on holding what it must not.

@@ -27,11 +27,24 @@ const NO_USER = 'Take the user name and password out of the URL; the key belongs
 const NO_ORIGIN =
   'Write only scheme, host and port, as in https://broker.example.com; there is no path, query or password in it.';
 const NO_AUTHORITY = 'Write a host, or host:port, as in broker.internal:8443; no scheme and no path.';
+const NO_DATABASE =
+  'Write the URL of a Postgres, as in postgresql://user:password@host:5432/name; characters like @ or / in the password as %40 and %2F.';
+const NO_ENCRYPTION_KEY = 'This is not a key of 32 bytes; make a new one with: sallyport-broker keys new';
 const IS_PRIVATE = 'This is a private address; if it is meant, add allow_private: true to this provider.';
 
 // One mistake a line, however long the line: what is told, for which file, where, in which words.
 // prettier-ignore
 const TABLE: Record<string, Row[]> = {
+  'the database': [
+    ['another kind', `database: { url: "mysql://u:p@h/d" }\nencryption: { keys: ["${'00'.repeat(32)}"] }`, '1:18 database.url', NO_DATABASE],
+    ['no name', `database: { url: "postgres://u:p@h:5432/" }\nencryption: { keys: ["${'00'.repeat(32)}"] }`, '1:18 database.url', 'Name the database at the end of the URL, as in …:5432/sallyport.'],
+    ['no keys', 'database: { url: "postgres://u:p@h/d" }', '1:1 encryption.keys', 'ENCRYPTION_KEY environment variable is not set. With Postgres a key is needed; make one with sallyport-broker keys new, and keep it where the database is not.'],
+    ['a short key', 'encryption: { keys: [abcd] }', '1:22 encryption.keys[0]', NO_ENCRYPTION_KEY],
+    ['an empty key', 'encryption: { keys: [""] }', '1:22 encryption.keys[0]', 'The key is empty; write it here, or set the variable that holds it.'],
+    ['a key of 33 bytes', `encryption: { keys: ["${Buffer.alloc(33).toString('base64')}"] }`, '1:22 encryption.keys[0]', NO_ENCRYPTION_KEY],
+    ['SQLite on Cloud Run', 'log: { level: info }', '1:1 database.url', 'On Cloud Run the disk is gone with the instance, and every enrolled device with it; set DATABASE_URL to a Postgres, or accept it with SALLYPORT_ALLOW_SQLITE=true.', { K_SERVICE: 'broker' }],
+    ['SQLite and two instances', 'instances: 2', '1:12 instances', 'Several instances cannot share a SQLite file; set DATABASE_URL to a Postgres, or accept it with SALLYPORT_ALLOW_SQLITE=true.'],
+  ],
   'the YAML itself': [
     ['an empty file', '', '1:1', 'The file is empty; write settings into it, or start without it.'],
     ['comments only', '# soon\n', '1:1', 'The file is empty; write settings into it, or start without it.'],

@@ -46,7 +46,7 @@ export function locate(root: Place, { path, at = 'value', says }: Finding): Mist
     }
     place = next;
   }
-  return { place: place.from === 'file' ? `${place[half]} ${tell(path)}`.trimEnd() : place[half], says };
+  return { place: place.from === 'file' ? `${place[half]} ${tell(path)}`.trim() : place[half], says };
 }
 
 /** Writes a path the way people do: `clients.desktop.products[0]`. */

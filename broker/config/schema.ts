@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { readAuthority, readBaseUrl, readPublicUrl } from './addresses.ts';
-import { readApiKey, readPublicKey, readSecret } from './keys.ts';
+import { readAuthority, readBaseUrl, readDatabaseUrl, readPublicUrl } from './addresses.ts';
+import { readApiKey, readEncryptionKey, readPublicKey, readSecret } from './keys.ts';
 import { readModelName, readModelPattern } from './names.ts';
 import { Refusal } from './refusal.ts';
 import { setting } from './setting.ts';
@@ -86,6 +86,34 @@ const Shutdown = z.strictObject({
   end_seconds: setting(z.number().min(0).max(60).default(1), {
     says: 'How long callers may take to read that their answer ends here, before their connections are closed.',
     wants: 'a number of seconds from 0 to 60',
+  }),
+});
+
+const Database = z.strictObject({
+  url: setting(text(readDatabaseUrl).optional(), {
+    says: 'The Postgres that keeps devices, invitations and the audit log; the form that SQLAlchemy takes, `postgresql+asyncpg://`, is understood.',
+    wants: 'a URL such as postgresql://user:password@host:5432/name, best as ${NAME}',
+    env: 'DATABASE_URL',
+    otherwise: 'none: a SQLite file in `data`',
+  }),
+  migrate: setting(z.boolean().default(true), {
+    says: 'Brings the schema up to date at the start. With `false` the broker is not ready until `sallyport-broker migrate` has run.',
+    wants: 'true or false, without quotes',
+    env: 'SALLYPORT_MIGRATE',
+  }),
+  allow_sqlite: setting(z.boolean().default(false), {
+    says: 'Keeps to SQLite where it would be lost (on Cloud Run) or split (with several instances). What is enrolled there is gone with the instance.',
+    wants: 'true or false, without quotes',
+    env: 'SALLYPORT_ALLOW_SQLITE',
+  }),
+});
+
+const Encryption = z.strictObject({
+  keys: setting(z.array(text(readEncryptionKey)).min(1).optional(), {
+    says: 'The keys that encrypt what the database must not show, each 32 bytes; `sallyport-broker keys new` makes one. The first encrypts, all decrypt.',
+    wants: 'a list of keys, best as ${NAME}; each as base64, as hex, or as a Fernet key',
+    env: 'ENCRYPTION_KEY',
+    otherwise: 'with SQLite: one that is made at the first start and kept in `data`; with Postgres it is required',
   }),
 });
 
@@ -193,6 +221,13 @@ export const Settings = z.strictObject({
     says: 'The folder for what must outlive a restart. It begins at the folder of the file, or when the variable sets it, at the current one.',
     wants: 'the path of a folder',
     env: 'SALLYPORT_DATA',
+  }),
+  database: Database.prefault({}),
+  encryption: Encryption.prefault({}),
+  instances: setting(z.int().min(1).max(1000).default(1), {
+    says: 'The most instances of this broker that run at once.',
+    wants: 'a whole number from 1 to 1000',
+    env: 'SALLYPORT_INSTANCES',
   }),
   trusted_proxy_hops: setting(z.int().min(0).max(10).optional(), {
     says: 'How many proxies stand in front and add to X-Forwarded-For; the address of a caller is read that many hops back.',

@@ -1,0 +1,118 @@
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, globSync, mkdtempSync, chownSync, rmSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { Client } from 'pg';
+
+// A real Postgres of the system's, in a folder of its own, for the tests of this process. It forgets everything.
+
+export type PostgresServer = {
+  /** The URL of a new, empty database. */
+  freshUrl: () => Promise<string>;
+  /** The server itself, to be stopped and started by those who test what happens then. */
+  port: number;
+  kill: (signal: NodeJS.Signals) => Promise<void>;
+  start: () => Promise<void>;
+};
+
+let running: Promise<PostgresServer | undefined> | undefined;
+
+/** The server, started when it is first asked for; undefined where this machine has none. In CI it must have one. */
+export function postgresServer(): Promise<PostgresServer | undefined> {
+  return (running ??= startServer());
+}
+
+async function startServer(): Promise<PostgresServer | undefined> {
+  const bin = findBinaries();
+  if (bin === undefined) {
+    if (process.env['CI'] === 'true') throw new Error('There is no Postgres; install the package postgresql.');
+    console.log('      skipped: there is no Postgres on this machine; install the package postgresql');
+    return undefined;
+  }
+  const folder = mkdtempSync(join(tmpdir(), 'sallyport-postgres-'));
+  // Postgres refuses to run as root, and its package brings a user.
+  const user = process.getuid?.() === 0 ? idsOf('postgres') : undefined;
+  if (user !== undefined) chownSync(folder, user.uid, user.gid);
+  const as = { ...user, cwd: folder, env: { ...process.env, LC_ALL: 'C.UTF-8' } };
+  const data = join(folder, 'data');
+  execFileSync(join(bin, 'initdb'), ['-D', data, '-U', 'postgres', '-A', 'trust', '--no-sync'], {
+    ...as,
+    stdio: 'pipe',
+  });
+  const port = await freePort();
+  const settings = [`port=${port}`, 'listen_addresses=127.0.0.1', `unix_socket_directories=${folder}`, 'fsync=off'];
+  let server: ChildProcess;
+  const adminUrl = `postgresql://postgres@127.0.0.1:${port}/postgres`;
+  const start = async () => {
+    server = spawn(join(bin, 'postgres'), ['-D', data, ...settings.flatMap((one) => ['-c', one])], {
+      ...as,
+      stdio: 'ignore',
+    });
+    for (let waited = 0; !(await answers(adminUrl)); waited++) {
+      if (waited > 200) throw new Error('Postgres does not answer');
+      await setTimeout(50);
+    }
+  };
+  await start();
+  process.once('exit', () => {
+    server.kill('SIGQUIT');
+    rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
+  });
+  let made = 0;
+  return {
+    port,
+    async freshUrl() {
+      const name = `t${process.pid}_${++made}`;
+      await runSql(adminUrl, `create database ${name}`);
+      return `postgresql://postgres@127.0.0.1:${port}/${name}`;
+    },
+    async kill(signal) {
+      const gone = new Promise((resolve) => server.once('exit', resolve));
+      server.kill(signal);
+      await gone;
+    },
+    start,
+  };
+}
+
+function findBinaries(): string | undefined {
+  const versions = globSync('/usr/lib/postgresql/*/bin').toSorted((a, b) => versionOf(b) - versionOf(a));
+  const folders = [...versions, ...(process.env['PATH'] ?? '').split(':')];
+  return folders.find((folder) => ['initdb', 'postgres'].every((program) => existsSync(join(folder, program))));
+}
+
+const versionOf = (path: string) => Number(/postgresql\/(\d+)/.exec(path)?.[1]);
+
+function idsOf(user: string): { uid: number; gid: number } {
+  const ask = (flag: string) => Number(execFileSync('id', [flag, user], { encoding: 'utf8' }));
+  return { uid: ask('-u'), gid: ask('-g') };
+}
+
+async function answers(url: string): Promise<boolean> {
+  return runSql(url, 'select 1').then(
+    () => true,
+    () => false,
+  );
+}
+
+/** One statement, asked beside the code that is tested. */
+export async function runSql(url: string, sql: string): Promise<Record<string, unknown>[]> {
+  const client = new Client({ connectionString: url });
+  client.on('error', () => {});
+  try {
+    await client.connect();
+    return (await client.query(sql)).rows as Record<string, unknown>[];
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise<void>((resolve) => server.close(() => resolve()));
+  return port;
+}

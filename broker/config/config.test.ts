@@ -31,6 +31,7 @@ describe('configuration', () => {
       authorities: [],
       listen: { host: '::', port: 8080 },
       data: '/srv/data',
+      database: { migratesAtStart: true },
       trustedProxyHops: 0,
       log: { level: 'info' },
       limits: { bodyBytes: 26_214_400, bodyMs: 60_000, connections: 10_000, address: { burst: 500, perSecond: 250 } },

@@ -35,6 +35,7 @@ const FIRST_LINES: Refused[] = [
   ['the greeting of a proxy', () => 'PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n', 400, 'request_malformed'],
   ['HTTP/0.9, named', { version: 'HTTP/0.9' }, 400, 'http_version_unsupported'],
   ['HTTP/0.9, as it was written', () => 'GET /v1/models\r\n\r\n', 400, 'http_version_unsupported'],
+  ['the first word of HTTP/2', () => 'PRI *ted=1\r\nA: b\r\n\r\n', 400, 'http_version_unsupported'],
   ['HTTP/2.0', { version: 'HTTP/2.0' }, 400, 'http_version_unsupported'],
   ['HTTP/1.2', { version: 'HTTP/1.2' }, 400, 'request_malformed'],
   ['HTTP/1.10', { version: 'HTTP/1.10' }, 400, 'request_malformed'],

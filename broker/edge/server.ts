@@ -38,7 +38,11 @@ export function openServer(handle: Handle, { connections, log }: Settings): Serv
   server.timeout = 60_000;
   const { take, refuse, giveUp } = oneAtATime(handle);
   server.on('timeout', giveUp);
-  server.on('request', take);
+  server.on('request', (request, response) => {
+    // The first word of HTTP/2. Node hangs up as soon as this returns, so whatever is to be said is said at once.
+    if (request.method === 'PRI') refuse(request.socket, 'http_version_unsupported');
+    else take(request, response);
+  });
   // The body's reader gives leave to continue, once everything that needs only headers has passed.
   server.on('checkContinue', take);
   server.on('checkExpectation', take);

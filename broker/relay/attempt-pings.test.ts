@@ -47,7 +47,9 @@ describe('an attempt at a stream, in a silence,', () => {
       assert.equal(answer.headers['x-accel-buffering'], 'no');
       assert.equal(answer.headers['x-request-id'], 'req_1');
       assert.ok(answer.headers['x-sallyport-overhead-ms']);
-      assert.equal(answer.text, PING + PING + event('a') + DONE);
+      // Two, and on a machine that has other things to do, one.
+      assert.ok(pings(answer.text) >= 1);
+      assert.equal(answer.text.replaceAll(PING, ''), event('a') + DONE);
       assert.ok(answer.isWhole);
       // A ping is no byte of the answer.
       assert.equal((end as Relayed).bytes, event('a').length + DONE.length);
@@ -153,7 +155,9 @@ describe('an attempt at a stream, in a silence,', () => {
       const vendors = [late((response) => response.destroy()), saying([event('a'), DONE])];
       const { outcome } = await hop({ vendors, relay, isStream: true });
       const { answer, end } = await outcome();
-      assert.equal(answer.text, PING + PING + event('a') + DONE);
+      // Two, and on a machine that has other things to do, one.
+      assert.ok(pings(answer.text) >= 1);
+      assert.equal(answer.text.replaceAll(PING, ''), event('a') + DONE);
       assert.ok(!(end instanceof ApiError));
       assert.deepEqual([end.end, end.provider, end.repeatedAfter], ['whole', 'vendor-2', 'upstream_cut']);
     });

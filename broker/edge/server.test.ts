@@ -124,6 +124,15 @@ describe('the server', () => {
     }
   });
 
+  it('finishes an answer though the first word of HTTP/2 stands behind it', async () => {
+    answerWith = async (_, response) => {
+      await setTimeout(100);
+      response.end('end');
+    };
+    const said = await untilClosed(GET('/'), 'PRI *ted=1\r\nA: b\r\n\r\n');
+    assert.match(said, /^HTTP\/1\.1 200 OK\r\n[^]*\r\nend/);
+  });
+
   it('keeps one refusal ready, however much more there is that cannot be read', async () => {
     let waiting = 0;
     answerWith = async (_, response) => {

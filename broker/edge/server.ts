@@ -39,9 +39,10 @@ export function openServer(handle: Handle, { connections, log }: Settings): Serv
   const { take, refuse, giveUp } = oneAtATime(handle);
   server.on('timeout', giveUp);
   server.on('request', (request, response) => {
-    // The first word of HTTP/2. Node hangs up as soon as this returns, so whatever is to be said is said at once.
-    if (request.method === 'PRI') refuse(request.socket, 'http_version_unsupported');
-    else take(request, response);
+    // The first word of HTTP/2. Node destroys the connection of a request that is called so as soon as this returns, and with
+    // it the answer to the one before.
+    if (request.method === 'PRI') request.method = 'pri';
+    take(request, response);
   });
   // The body's reader gives leave to continue, once everything that needs only headers has passed.
   server.on('checkContinue', take);

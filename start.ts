@@ -3,10 +3,10 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { EMPTY_SNAPSHOT, SNAPSHOT } from './broker/auth/replay-handover.ts';
-import { ListenError, openBroker } from './broker/broker.ts';
+import { openBroker } from './broker/broker.ts';
 import { createTerminal } from './broker/main.ts';
 import { openLog } from './broker/log/logger.ts';
-import { DataFolderError } from './broker/store/data-folder.ts';
+import { OperatorError } from './broker/log/operator-error.ts';
 
 // What `npm start` runs: the product on this machine, ready to be tried, with everything it needs made on the first start.
 
@@ -33,7 +33,7 @@ try {
   terminal.say(`Stopping (${await asked})…`);
   await broker.stop();
 } catch (error) {
-  if (!(error instanceof ListenError || error instanceof DataFolderError)) throw error;
+  if (!(error instanceof OperatorError)) throw error;
   terminal.say(error.message);
   terminal.exit(1);
 } finally {

@@ -6,11 +6,15 @@ import { embeddingsWish } from './api/embeddings.ts';
 import { forward } from './api/forward.ts';
 import { listModels } from './api/models.ts';
 import { authenticate } from './auth/authenticate.ts';
-import type { FindKey } from './auth/key-ring.ts';
+import type { FindKey } from './auth/client-keys.ts';
 import type { ReplayStore } from './auth/replay.ts';
 import { signatureVerifier } from './auth/signature.ts';
 import { inOrder, walk, type Arrival, type Call, type Finished, type InOrder, type Stage } from './call.ts';
 import type { Config } from './config/config.ts';
+import { challenge, enrol } from './control/enrolment.ts';
+import type { Records } from './control/records.ts';
+import { rotate } from './control/rotation.ts';
+import { whoAmI } from './control/who-am-i.ts';
 import { logAccess } from './edge/access-log.ts';
 import { checkDigest, readBody, readJson } from './edge/body.ts';
 import { findAddress } from './edge/client-address.ts';
@@ -34,6 +38,7 @@ export type House = {
   config: Config;
   providers: readonly Provider[];
   findKey: FindKey;
+  records: Records;
   replay: ReplayStore;
   counters: MemoryCounters;
   relay: Omit<RelaySettings, 'elapsedMs'>;
@@ -63,10 +68,14 @@ export function createApp(house: House): Koa {
   ]);
 
   // Who is calling: proven by the headers alone, before a byte of the body is read.
-  const anyCaller = authenticate(
-    { signature: signatureVerifier({ findKey: house.findKey, replay: house.replay, now }) },
-    'sallyport-v1',
-  );
+  const verifiers = { signature: signatureVerifier({ findKey: house.findKey, replay: house.replay, now }) };
+  const anyCaller = authenticate(verifiers, 'sallyport-v1');
+  // What a daemon asks for itself is signed for that purpose: no request of an app can be passed off as one.
+  const daemon = authenticate(verifiers, 'sallyport-device-v1');
+
+  // A few keys and names; and a bucket of its own, for whoever is not known yet.
+  const small = [readBody({ bytes: 4096, deadlineMs: 10_000 }), checkDigest, readJson] as const;
+  const pace = limitAddress({ pace: config.limits.enrolment, elapsedMs });
 
   // What came along: whole, the bytes that were signed, and JSON that everyone reads alike.
   const json = [
@@ -83,6 +92,7 @@ export function createApp(house: House): Koa {
   const embed = forward('embeddings', way);
   const models = listModels(providers);
   const checks = house.readinessChecks;
+  const { records } = house;
 
   const router = new Router({ sensitive: true, strict: true });
   const route = <const Stages extends readonly Stage<never>[]>(
@@ -104,6 +114,11 @@ export function createApp(house: House): Koa {
     route('GET',  '/health',                         [                                                                      health(checks)    ]);
     route('GET',  '/ready',                          [                                                                      readiness(checks) ]);
     route('GET',  '/liveness',                       [                                                                      liveness          ]);
+
+    route('POST', '/v1/enroll/challenge',            [ pace,                                                                challenge(records) ]);
+    route('POST', '/v1/enroll',                      [ pace, ...small,                                                      enrol(records)    ]);
+    route('GET',  '/v1/whoami',                      [ daemon,                                                              whoAmI(records)   ]);
+    route('POST', '/v1/keys/rotate',                 [ daemon, ...small,                                                    rotate(records)   ]);
 
     // `completions` cannot be a product: the first line is what every OpenAI client calls.
     route('POST', '/v1/chat/completions',            [ anyCaller, ...json, product,   chatWish,       authorize, rate,      chat              ]);

@@ -4,17 +4,19 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
 import { ApiError } from '@sallyport/protocol/errors.ts';
 import { createApp, type House } from './app.ts';
-import { clientKeys } from './auth/key-ring.ts';
+import { clientKeys } from './auth/client-keys.ts';
 import { openReplay } from './auth/replay-handover.ts';
 import type { Config } from './config/config.ts';
 import type { NotReady } from './edge/health.ts';
 import { openServer } from './edge/server.ts';
+import { openIdentities } from './identities.ts';
 import { MemoryCounters } from './limits/counters-memory.ts';
 import type { Logger } from './log/logger.ts';
+import { OperatorError } from './log/operator-error.ts';
 import { buildProviders } from './providers/providers.ts';
 import type { LiveCalls } from './relay/attempt.ts';
 import { IdempotencyMemory } from './relay/idempotency.ts';
-import { openDataFolder } from './store/data-folder.ts';
+import { openDataFolder, type DataFolder } from './store/data-folder.ts';
 
 type Settings = {
   config: Config;
@@ -35,25 +37,48 @@ export type Broker = {
 /** Opens every room of the house and begins to listen; throws with a sentence for the operator where it cannot. */
 export async function openBroker({ config, log, now, elapsedMs }: Settings): Promise<Broker> {
   const folder = openDataFolder(config.data);
+  try {
+    return await openOver(folder, { config, log, now, elapsedMs });
+  } catch (error) {
+    folder.close();
+    throw error;
+  }
+}
+
+async function openOver(folder: DataFolder, { config, log, now, elapsedMs }: Settings): Promise<Broker> {
   const warn = (what: string, error: unknown) => log.warn({ cause: error }, what);
-  const { replay, handOver } = openReplay({ folder, now, warn });
-  const providers = buildProviders(config.providers, now);
   const live: LiveCalls = new Set();
+  const endRevoked = () => {
+    for (const { keyid, endNow } of live) {
+      const refusal = identities.deviceKeys.refusalOf(keyid);
+      if (refusal !== undefined) endNow(refusal);
+    }
+  };
+  const { replay, handOver } = openReplay({ folder, now, warn });
+  const identities = await openIdentities({ config, log, now, elapsedMs, onRefresh: endRevoked }).catch((error) => {
+    // Nothing was accepted: what the run before left is left again, for the next start.
+    handOver();
+    throw error;
+  });
+  const { records, deviceKeys } = identities;
+  const providers = buildProviders(config.providers, now);
   let isStopping = false;
   const isFenced = (): NotReady | undefined => {
     const forMs = replay.fencedForMs(now());
     return forMs > 0 ? { why: 'waiting until no signature from before the start can be replayed', forMs } : undefined;
   };
   const isGoing = (): NotReady | undefined => (isStopping ? { why: 'shutting down', forMs: 10_000 } : undefined);
+  const clients = clientKeys(config.clients);
   const house: House = {
     config,
     providers,
-    findKey: clientKeys(config.clients),
+    findKey: (keyid) => clients(keyid) ?? deviceKeys.find(keyid),
+    records,
     replay,
     counters: new MemoryCounters({ now, elapsedMs }),
     relay: { ...config.streams, hideUpstreamErrors: config.hideUpstreamErrors, live },
     idempotency: new IdempotencyMemory({ now }),
-    readinessChecks: [isFenced, isGoing],
+    readinessChecks: [identities.isReady, isFenced, isGoing],
     isStopping: () => isStopping,
     log,
     now,
@@ -63,9 +88,8 @@ export async function openBroker({ config, log, now, elapsedMs }: Settings): Pro
   try {
     await listen(server, config.listen);
   } catch (error) {
-    // Nothing was accepted: what the run before left is left again, for the next start.
     handOver();
-    folder.close();
+    await identities.stop();
     throw error;
   }
   return {
@@ -80,7 +104,7 @@ export async function openBroker({ config, log, now, elapsedMs }: Settings): Pro
       // A connection that was busy when the server closed would be kept, idle, for as long as any other.
       const idle = setInterval(() => server.closeIdleConnections(), 50);
       if ((await Promise.race([closed, waitFor(finishMs)])) !== 'closed') {
-        for (const endNow of live) endNow(new ApiError('broker_stopping'));
+        for (const { endNow } of live) endNow(new ApiError('broker_stopping'));
         if ((await Promise.race([closed, waitFor(endMs)])) !== 'closed') server.closeAllConnections();
       }
       await closed;
@@ -88,6 +112,7 @@ export async function openBroker({ config, log, now, elapsedMs }: Settings): Pro
       await Promise.all(providers.map(({ dispatcher }) => dispatcher.destroy()));
       // Only now can no further signature be taken, so only now is the list of used ones complete.
       handOver();
+      await identities.stop();
       folder.close();
     },
   };
@@ -97,7 +122,7 @@ export async function openBroker({ config, log, now, elapsedMs }: Settings): Pro
 const waitFor = (ms: number) => setTimeout(ms, 'waited', { ref: false });
 
 /** Thrown with a sentence for the operator when the port cannot be had. */
-export class ListenError extends Error {
+export class ListenError extends OperatorError {
   override name = 'ListenError';
 }
 

@@ -1,7 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { auditCommand } from './commands/audit.ts';
+import { backupCommand } from './commands/backup.ts';
 import { callCommand } from './commands/call.ts';
+import { devicesCommand } from './commands/devices.ts';
+import { inviteCommand } from './commands/invite.ts';
 import { configCommand } from './commands/config.ts';
+import { keysCommand } from './commands/keys.ts';
+import { migrateCommand } from './commands/migrate.ts';
+import { restoreCommand } from './commands/restore.ts';
 import { serveCommand } from './commands/serve.ts';
 import type { Terminal } from './commands/terminal.ts';
 import { readConfig } from './config/config.ts';
@@ -35,6 +42,13 @@ if (import.meta.main) {
     .version(packageJson.version)
     .addCommand(serveCommand(terminal))
     .addCommand(callCommand(terminal))
+    .addCommand(inviteCommand(terminal))
+    .addCommand(devicesCommand(terminal))
     .addCommand(configCommand(terminal))
+    .addCommand(keysCommand(terminal))
+    .addCommand(auditCommand(terminal))
+    .addCommand(migrateCommand(terminal))
+    .addCommand(backupCommand(terminal))
+    .addCommand(restoreCommand(terminal))
     .parseAsync();
 }

@@ -7,8 +7,12 @@ import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { EMPTY_SNAPSHOT, SNAPSHOT } from '../broker/auth/replay-handover.ts';
 import { openBroker } from '../broker/broker.ts';
+import { OPERATOR_CHAIN } from '../broker/audit/audit-log.ts';
 import { readConfig } from '../broker/config/config.ts';
+import { openRecords, type Records } from '../broker/control/records.ts';
 import { openLog } from '../broker/log/logger.ts';
+import { openStore } from '../broker/store/open-store.ts';
+import { postgresServer } from '../broker/store/postgres.test-support.ts';
 import { newNonce, signRequest, type Moment } from '@sallyport/protocol/profile.ts';
 import type { SigningKey } from '@sallyport/protocol/keys.ts';
 import { spawnBroker } from './broker-process.ts';
@@ -39,6 +43,10 @@ type Settings = {
   /** The folder of an earlier world; without one, a new folder that nothing was ever signed for. */
   folder?: string;
   vendor?: Vendor;
+  /** Which database, or the URL of one; without it, the one that TEST_DATABASE names, or SQLite. */
+  database?: 'sqlite' | 'postgres' | `postgresql:${string}`;
+  /** Whether it brings the database up to date by itself. */
+  migrates?: boolean;
 };
 
 /** Answers in place of a paid vendor. */
@@ -73,7 +81,10 @@ clients:
 `;
 
 // Tests flood from one address; one test of its own holds the bucket.
-const USUAL_LIMITS = 'limits: { body_bytes: 65536, address: { burst: 1000000, per_second: 1000000 } }';
+const FLOOD = '{ burst: 1000000, per_second: 1000000 }';
+const USUAL_LIMITS = `limits: { body_bytes: 65536, address: ${FLOOD}, enrolment: ${FLOOD} }`;
+
+const ENCRYPTION_KEY = Buffer.alloc(32, 'k').toString('base64');
 
 export type World = Awaited<ReturnType<typeof openWorld>>;
 
@@ -87,6 +98,7 @@ export async function openWorld(settings: Settings = {}) {
   }
   const vendor = await openVendor(settings.vendor ?? answerOk);
   const faults = await openFaultProxy(vendor.port);
+  const databaseUrl = await findDatabase(settings.database);
   const port = await freePort();
   const authority = `127.0.0.1:${port}`;
   const yaml = `
@@ -96,13 +108,14 @@ listen: { port: ${port} }
 data: ${JSON.stringify(data)}
 ${settings.limits ?? USUAL_LIMITS}
 ${settings.more ?? ''}
+${databaseUrl === undefined ? '' : `database: { url: "${databaseUrl}", migrate: ${settings.migrates ?? true} }\nencryption: { keys: ["${ENCRYPTION_KEY}"] }`}
 providers:
   vendor: { kind: openai, api_key: ${VENDOR_KEY}, base_url: "http://127.0.0.1:${settings.withFaults === true ? faults.port : vendor.port}/v1", allow_private: true, models: [gpt-4o, gpt-4o-mini], timeouts: { ${settings.timeouts ?? 'headers_seconds: 5, idle_seconds: 5'} } }
   echo: { kind: echo, models: [echo] }
 ${settings.policy ?? USUAL_POLICY}`;
   const lines: string[] = [];
   const now = settings.now ?? Date.now;
-  const apart = settings.apart === true ? await spawnBroker({ yaml, folder, lines }) : undefined;
+  let apart = settings.apart === true ? await spawnBroker({ yaml, folder, lines }) : undefined;
   const within = apart === undefined ? await openWithin({ yaml, folder, lines, now }) : undefined;
 
   const reach = { port, authority, now };
@@ -115,7 +128,19 @@ ${settings.policy ?? USUAL_POLICY}`;
     vendor,
     faults,
     /** The broker's own process, where it has one. */
-    apart,
+    get apart() {
+      return apart;
+    },
+    /** Kills the broker's own process, and starts another: one that need not wait for signatures from before. */
+    async restart({ crash }: { crash?: string } = {}) {
+      apart!.kill('SIGKILL');
+      await apart!.exited;
+      writeFileSync(join(data, SNAPSHOT), JSON.stringify(EMPTY_SNAPSHOT));
+      apart = await spawnBroker({ yaml, folder, lines, crash });
+    },
+    databaseUrl,
+    /** The records, opened beside the broker as a command opens them. */
+    withRecords: <Value>(act: (records: Records) => Promise<Value>) => withRecords({ yaml, folder, now }, act),
     /** Every line of the log so far. */
     log: lines,
     ask,
@@ -134,6 +159,27 @@ ${settings.policy ?? USUAL_POLICY}`;
       if (!keep) rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+async function findDatabase(wanted = process.env['TEST_DATABASE']): Promise<string | undefined> {
+  if (wanted === undefined || wanted === 'sqlite') return undefined;
+  if (wanted !== 'postgres') return wanted;
+  const server = await postgresServer();
+  if (server === undefined) throw new Error('this machine has no Postgres');
+  return server.freshUrl();
+}
+
+async function withRecords<Value>(
+  { yaml, folder, now }: { yaml: string; folder: string; now: () => number },
+  act: (records: Records) => Promise<Value>,
+): Promise<Value> {
+  const { config } = readConfig({ env: {}, cwd: folder, readFile: () => yaml });
+  const database = await openStore(config!, { now, say: () => {} });
+  try {
+    return await act(await openRecords({ config: config!, database, chain: OPERATOR_CHAIN, now }));
+  } finally {
+    await database.close();
+  }
 }
 
 async function openWithin({

@@ -6,7 +6,7 @@ describe('ApiError', () => {
   it('says what to do in every sentence that a caller can mend', () => {
     for (const [code, { says }] of Object.entries(ERRORS)) {
       assert.match(says, /[.}]$/, `${code} is a sentence`);
-      assert.doesNotMatch(says, /undefined|null|\bcode\b/i, code);
+      assert.doesNotMatch(says, /undefined|null|\b(?:error|status) code\b/i, code);
     }
   });
 

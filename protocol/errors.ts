@@ -163,10 +163,62 @@ export const ERRORS = {
     type: 'api_error',
     says: 'The broker cannot remember more signatures right now; wait {seconds} s and try again.',
   },
+  device_revoked: {
+    status: 401,
+    type: 'authentication_error',
+    says: 'This device was revoked. Ask an administrator for a new code, and enrol it again: sallyport enroll.',
+  },
+  key_retired: {
+    status: 401,
+    type: 'authentication_error',
+    says: 'This key was replaced by a newer one. Restart the daemon, so that it signs with that; if it has none, enrol again: sallyport enroll.',
+  },
+  device_required: {
+    status: 403,
+    type: 'permission_error',
+    says: 'Only an enrolled device has a key that can be rotated; the key of the client {client} stands in the configuration.',
+  },
   digest_mismatch: {
     status: 401,
     type: 'authentication_error',
     says: 'The body is not the one that was signed; something on the way changed it, or Content-Digest was computed over other bytes.',
+  },
+
+  // How a desktop comes to be known. Without the right code nobody learns whether there is an invitation. (control)
+  invite_unknown: {
+    status: 401,
+    type: 'authentication_error',
+    says: 'There is no open invitation for this code. Check it for typing mistakes, or ask an administrator for a new one.',
+  },
+  invite_expired: {
+    status: 401,
+    type: 'authentication_error',
+    says: 'This code has expired; ask an administrator for a new one.',
+  },
+  invite_used: {
+    status: 409,
+    type: 'invalid_request_error',
+    says: 'This code was already used by another desktop. If that was not you, tell an administrator: the device should be revoked. Then ask for a new code.',
+  },
+  challenge_stale: {
+    status: 401,
+    type: 'authentication_error',
+    says: 'The challenge of this enrolment is older than five minutes, or not ours; ask for a new one and try again.',
+  },
+  key_known: {
+    status: 409,
+    type: 'invalid_request_error',
+    says: 'This key is in use by a device already; make a new one and try again.',
+  },
+  rotation_proof: {
+    status: 401,
+    type: 'authentication_error',
+    says: 'The new key is not proven: the mac or proof does not match. Start the rotation again.',
+  },
+  rotation_underway: {
+    status: 409,
+    type: 'invalid_request_error',
+    says: 'This device has two live keys already; wait until {until}, or finish the rotation that is under way with its newer key.',
   },
 
   // May they, and how much? (policy, limits)

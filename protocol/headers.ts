@@ -17,6 +17,7 @@ export const HEADER = {
   // What the broker says.
   time: 'x-sallyport-time',
   overheadMs: 'x-sallyport-overhead-ms',
+  rotate: 'x-sallyport-rotate',
   droppedParams: 'x-sallyport-dropped-params',
   requestId: 'x-request-id',
   idempotentReplayed: 'idempotent-replayed',

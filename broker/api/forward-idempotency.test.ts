@@ -60,7 +60,7 @@ describe('forwarding what is asked twice under an Idempotency-Key', () => {
         fields: new Map(Object.entries(request.headers as Record<string, string>)),
         body,
         json,
-        caller: { kind: 'client', name: String(request.headers['x-client']) },
+        caller: { kind: 'client', name: String(request.headers['x-client']), keyid: 'k' },
         product: { name: String(request.headers['x-product']) },
         wish: operation === 'chat' ? readChatRequest(json) : { model: readModel(json) },
         decision: {},

@@ -57,7 +57,7 @@ async function send(
       fields: new Map(Object.entries(headers)),
       body,
       json,
-      caller: { kind: 'client', name: 'desktop' },
+      caller: { kind: 'client', name: 'desktop', keyid: 'desktop' },
       product: { name: 'p', maxTokens },
       wish,
       decision: {},

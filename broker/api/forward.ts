@@ -19,7 +19,7 @@ type Forwarded = {
   fields: ReadonlyMap<string, string>;
   body: Buffer;
   json: JsonOutline;
-  caller: { kind: string; name: string };
+  caller: { kind: string; name: string; keyid: string };
   product: { name: string; maxTokens?: number | undefined };
   wish: { model: string; maxTokens?: object | undefined; isStream?: boolean };
   // Not read here, but asked for: a route that leaves out the policy or the limits does not compile.

@@ -1,6 +1,7 @@
 import { ApiError } from '@sallyport/protocol/errors.ts';
 import type { Tag } from '@sallyport/protocol/profile.ts';
-import type { Caller, WithCaller } from './caller.ts';
+import type { WithCaller } from './caller.ts';
+import type { KeyRow } from './client-keys.ts';
 
 type Asked = {
   method: string;
@@ -9,10 +10,12 @@ type Asked = {
   fields: ReadonlyMap<string, string>;
   hasContent: boolean;
   authority: string | undefined;
+  answerHeaders: string[];
+  requestId: string;
 };
 
 type Verifiers = {
-  signature: (view: Asked & { authority: string }, tag: Tag) => Promise<Caller>;
+  signature: (view: Asked & { authority: string }, tag: Tag) => Promise<KeyRow>;
 };
 
 /**
@@ -24,6 +27,8 @@ export function authenticate({ signature }: Verifiers, tag: Tag) {
     const isSigned = call.fields.has('signature') || call.fields.has('signature-input');
     if (!isSigned) throw new ApiError('signature_required');
     if (call.authority === undefined) throw new ApiError('host_unproven');
-    return { caller: await signature({ ...call, authority: call.authority }, tag) };
+    const row = await signature({ ...call, authority: call.authority }, tag);
+    await row.heard?.(call);
+    return { caller: row.caller };
   };
 }

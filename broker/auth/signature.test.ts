@@ -4,7 +4,7 @@ import { ApiError, type ErrorCode } from '@sallyport/protocol/errors.ts';
 import { hmacKey, type SigningKey } from '@sallyport/protocol/keys.ts';
 import { signRequest, type Moment } from '@sallyport/protocol/profile.ts';
 import type { Caller } from './caller.ts';
-import type { KeyRow } from './key-ring.ts';
+import type { KeyRow } from './client-keys.ts';
 import { MemoryReplayStore, type LastStop } from './replay-memory.ts';
 import type { Claim, ReplayStore, Verdict } from './replay.ts';
 import { signatureVerifier } from './signature.ts';
@@ -12,7 +12,7 @@ import { signatureVerifier } from './signature.ts';
 const T = 1_767_225_600;
 const secret = Buffer.alloc(32, 7);
 const desktop: SigningKey = { keyid: 'desktop', algorithm: 'hmac-sha256', key: createSecretKey(secret) };
-const caller: Caller = { kind: 'client', name: 'desktop', products: ['p'] };
+const caller: Caller = { kind: 'client', name: 'desktop', keyid: 'desktop', products: ['p'] };
 const NONCE = 'AAECAwQFBgcICQoLDA0ODw';
 
 type Settings = {
@@ -42,7 +42,7 @@ function verifier(settings: Settings) {
   const last = settings.last ?? { snapshot: { fence: -1, droppedUpTo: -1, live: [] } };
   const replay = settings.replay ?? new MemoryReplayStore({ nowSeconds: T, last });
   const verify = signatureVerifier({ findKey: (id) => rows[id], replay, now: () => settings.nowMs ?? T * 1000 });
-  return () => verify(view(settings), 'sallyport-v1');
+  return async () => (await verify(view(settings), 'sallyport-v1')).caller;
 }
 
 async function refusal(settings: Settings): Promise<ApiError> {

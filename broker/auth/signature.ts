@@ -11,8 +11,7 @@ import {
   type RequestView,
   type Tag,
 } from '@sallyport/protocol/profile.ts';
-import type { Caller } from './caller.ts';
-import type { FindKey } from './key-ring.ts';
+import type { FindKey, KeyRow } from './client-keys.ts';
 import type { ReplayStore } from './replay.ts';
 
 type Settings = { findKey: FindKey; replay: ReplayStore; now: () => number };
@@ -29,18 +28,20 @@ const NOBODY = {
  * The order is the defence: until the MAC is right, every answer is the same for those who have no key.
  */
 export function signatureVerifier({ findKey, replay, now }: Settings) {
-  return async (view: RequestView, tag: Tag): Promise<Caller> => {
+  return async (view: RequestView, tag: Tag): Promise<KeyRow> => {
     const read = readSignature(view, tag);
-    const row = findKey(read.keyid);
+    const found = findKey(read.keyid);
+    const row = found instanceof Promise ? await found : found;
     const isKnown = row?.key.algorithm === read.algorithm;
     const isGenuine = isSignedBy(read, isKnown ? row.key : NOBODY[read.algorithm]);
     if (!isKnown || !isGenuine) throw new ApiError('signature_invalid');
 
     const nowMs = now();
+    row.admit?.(nowMs);
     const nowSeconds = Math.floor(nowMs / 1000);
     if (!isInWindow(read, nowSeconds)) throw outsideWindow(nowMs);
     await claim(read, nowMs);
-    return row.caller;
+    return row;
   };
 
   async function claim(read: ReadSignature, nowMs: number): Promise<void> {

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
-import { ListenError, openBroker } from '../broker.ts';
+import { openBroker } from '../broker.ts';
 import { openLog } from '../log/logger.ts';
-import { DataFolderError } from '../store/data-folder.ts';
+import { OperatorError } from '../log/operator-error.ts';
 import type { Terminal } from './terminal.ts';
 
 /** `serve`: the broker itself, in the foreground, until it is asked to stop. */
@@ -22,7 +22,7 @@ export function serveCommand(terminal: Terminal): Command {
         await broker.stop();
         log.info('stopped');
       } catch (error) {
-        if (!(error instanceof ListenError || error instanceof DataFolderError)) throw error;
+        if (!(error instanceof OperatorError)) throw error;
         terminal.say(error.message);
         terminal.exit(1);
       } finally {

@@ -24,6 +24,7 @@ export function build(settings: Settings, { dataFolder, env }: Surroundings): Co
       migratesAtStart: settings.database.migrate,
     },
     ...(settings.encryption.keys && { encryptionKeys: settings.encryption.keys }),
+    ...(settings.first_invite && { firstInvite: settings.first_invite }),
     trustedProxyHops: settings.trusted_proxy_hops ?? (isBehindOneProxy ? 1 : 0),
     log,
     limits: {
@@ -31,6 +32,7 @@ export function build(settings: Settings, { dataFolder, env }: Surroundings): Co
       bodyMs: ms(limits.body_seconds),
       connections: limits.connections,
       address: pace(limits.address),
+      enrolment: pace(limits.enrolment),
     },
     streams: { pingMs: ms(streams.ping_seconds), slowReaderMs: ms(streams.slow_reader_seconds) },
     shutdown: {

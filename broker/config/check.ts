@@ -17,6 +17,7 @@ export function check(settings: Settings, place: Place, env: Environment): Findi
   return [
     ...checkNames(place),
     ...checkDatabase(settings, place, env),
+    ...checkFirstInvite(settings, place),
     ...Object.entries(settings.providers).flatMap(([name, provider]) => checkProvider(name, provider, place)),
     ...checkModels(settings, place),
     ...Object.entries(settings.clients).flatMap(([name, client]) => checkClient(name, client, place)),
@@ -50,6 +51,14 @@ function checkDatabase({ database, encryption, instances }: Settings, place: Pla
   if (why === undefined) return [];
   const says = `${why}; set DATABASE_URL to a Postgres, or accept it with SALLYPORT_ALLOW_SQLITE=true.`;
   return [{ path: env['K_SERVICE'] ? ['database', 'url'] : ['instances'], says }];
+}
+
+function checkFirstInvite({ first_invite: first }: Settings, place: Place): Finding[] {
+  const known = namesIn(place, 'products');
+  if (first === undefined || known.includes(first.product)) return [];
+  const meant = nearest(first.product, known);
+  const says = `There is no such product; ${meant ? `did you mean ${meant}?` : 'write it under products first.'}`;
+  return [{ path: ['first_invite'], says }];
 }
 
 // prettier-ignore

@@ -34,7 +34,13 @@ describe('configuration', () => {
       database: { migratesAtStart: true },
       trustedProxyHops: 0,
       log: { level: 'info' },
-      limits: { bodyBytes: 26_214_400, bodyMs: 60_000, connections: 10_000, address: { burst: 500, perSecond: 250 } },
+      limits: {
+        bodyBytes: 26_214_400,
+        bodyMs: 60_000,
+        connections: 10_000,
+        address: { burst: 500, perSecond: 250 },
+        enrolment: { burst: 300, perSecond: 2 },
+      },
       streams: { pingMs: 15_000, slowReaderMs: 60_000 },
       shutdown: { acceptMs: 0, finishMs: 7000, endMs: 1000 },
       hideUpstreamErrors: false,
@@ -196,7 +202,13 @@ describe('environment', () => {
         data: '/var/lib/sallyport',
         trustedProxyHops: 2,
         log: { level: 'debug' },
-        limits: { bodyBytes: 2048, bodyMs: 60_000, connections: 10_000, address: { burst: 7, perSecond: 250 } },
+        limits: {
+          bodyBytes: 2048,
+          bodyMs: 60_000,
+          connections: 10_000,
+          address: { burst: 7, perSecond: 250 },
+          enrolment: { burst: 300, perSecond: 2 },
+        },
       },
     );
   });

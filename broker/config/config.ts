@@ -30,6 +30,8 @@ export type Config = Readonly<{
   }>;
   /** Undefined when one is to be made and kept in the data folder. The first encrypts. */
   encryptionKeys?: readonly Secret<Buffer>[];
+  /** A code in its written form, for a broker that has no device yet. */
+  firstInvite?: Readonly<{ product: string; code: Secret }>;
   trustedProxyHops: number;
   log: Readonly<{ level: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent' }>;
   limits: Readonly<{
@@ -37,6 +39,7 @@ export type Config = Readonly<{
     bodyMs: number;
     connections: number;
     address: Readonly<{ burst: number; perSecond: number }>;
+    enrolment: Readonly<{ burst: number; perSecond: number }>;
   }>;
   streams: Readonly<{ pingMs: number; slowReaderMs: number }>;
   shutdown: Readonly<{ acceptMs: number; finishMs: number; endMs: number }>;

@@ -1,5 +1,6 @@
 import { createPublicKey } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
+import { readCode, writeCode } from '@sallyport/protocol/enrolment.ts';
 import { Secret } from '@sallyport/protocol/secret.ts';
 import { Refusal } from './refusal.ts';
 
@@ -43,6 +44,18 @@ export function readEncryptionKey(text: string): Secret<Buffer> {
 
 function toStandard(base64: string): string {
   return base64.replaceAll('-', '+').replaceAll('_', '/').padEnd(44, '=');
+}
+
+/** A product and the code by which its first device enrols. */
+export function readFirstInvite(text: string): { product: string; code: Secret } {
+  const [product = '', typed = '', ...rest] = text.split(':');
+  const code = readCode(typed);
+  if (product === '' || code === undefined || rest.length > 0) {
+    throw new Refusal(
+      'Write a product, a colon and a code of twenty letters and digits; make one with: sallyport-broker invite --print-code',
+    );
+  }
+  return { product, code: new Secret(writeCode(code)) };
 }
 
 /** The Ed25519 public key of a client, as PEM or as the base64 of its 32 bytes. */

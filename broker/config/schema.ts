@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { readAuthority, readBaseUrl, readDatabaseUrl, readPublicUrl } from './addresses.ts';
-import { readApiKey, readEncryptionKey, readPublicKey, readSecret } from './keys.ts';
+import { readApiKey, readEncryptionKey, readFirstInvite, readPublicKey, readSecret } from './keys.ts';
 import { readModelName, readModelPattern } from './names.ts';
 import { Refusal } from './refusal.ts';
 import { setting } from './setting.ts';
@@ -49,6 +49,17 @@ const AddressLimit = z.strictObject({
   }),
 });
 
+const EnrolmentLimit = z.strictObject({
+  burst: setting(z.int().min(1).max(1_000_000).default(300), {
+    says: 'How many requests to enrol one network address may send at once; a whole office may stand behind one.',
+    wants: 'a whole number from 1 to 1000000',
+  }),
+  per_second: setting(z.number().gt(0).max(1_000_000).default(2), {
+    says: 'How many requests to enrol a second one network address may keep sending.',
+    wants: 'a number above 0 and up to 1000000',
+  }),
+});
+
 const Limits = z.strictObject({
   body_bytes: setting(BodyBytes.default(25 * 1024 ** 2), {
     says: 'The largest request body that is taken.',
@@ -61,6 +72,7 @@ const Limits = z.strictObject({
     wants: 'a whole number from 1 to 1000000',
   }),
   address: AddressLimit.prefault({}),
+  enrolment: EnrolmentLimit.prefault({}),
 });
 
 const Streams = z.strictObject({
@@ -224,6 +236,12 @@ export const Settings = z.strictObject({
   }),
   database: Database.prefault({}),
   encryption: Encryption.prefault({}),
+  first_invite: setting(text(readFirstInvite).optional(), {
+    says: 'Opens one invitation for a day where no shell can be had, as long as there is no device; `sallyport-broker invite --print-code` makes a code. Take it away once it was used.',
+    wants: 'a product and a code, as in product-a:K7QM-3D8W-ZT4P-9HXC-62VN',
+    env: 'SALLYPORT_FIRST_INVITE',
+    otherwise: 'none',
+  }),
   instances: setting(z.int().min(1).max(1000).default(1), {
     says: 'The most instances of this broker that run at once.',
     wants: 'a whole number from 1 to 1000',

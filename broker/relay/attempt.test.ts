@@ -4,7 +4,7 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import { setTimeout } from 'node:timers/promises';
 import { ApiError, type ErrorCode } from '@sallyport/protocol/errors.ts';
 import { Agent } from 'undici';
-import type { Relayed } from './attempt.ts';
+import type { LiveCalls, Relayed } from './attempt.ts';
 import { answerTo, DONE, event, JSON_TYPE, openHops, read, saying, SSE } from './hop.test-support.ts';
 
 const USAGE = { prompt_tokens: 7, completion_tokens: 3, total_tokens: 10 };
@@ -233,9 +233,9 @@ describe('an attempt', () => {
 
   describe('under way when the broker stops', () => {
     const STOPPING = new ApiError('broker_stopping');
-    const ends = (live: Set<(reason: ApiError) => void>) => {
+    const ends = (live: LiveCalls) => {
       assert.equal(live.size, 1);
-      for (const endNow of live) endNow(STOPPING);
+      for (const { endNow } of live) endNow(STOPPING);
     };
 
     for (const [when, begin] of [
@@ -280,7 +280,7 @@ describe('an attempt', () => {
       await first.promise;
       const ended = outcome();
       while (calls.length < 2) await setTimeout(5);
-      [...live].at(-1)!(STOPPING);
+      [...live].at(-1)!.endNow(STOPPING);
       assert.equal((await ended).end, STOPPING);
       request.destroy();
     });

@@ -23,8 +23,11 @@ export type Relayed = {
   kept: Kept | undefined;
 };
 
-/** Every call under way, each as the way to end it. A stopping broker ends them all. */
-export type LiveCalls = Set<(reason: ApiError) => void>;
+/** A call under way: whose it is, and the way to end it. */
+export type LiveCall = { keyid: string; endNow: (reason: ApiError) => void };
+
+/** Every call under way. A stopping broker ends them all; a key that is revoked, its own. */
+export type LiveCalls = Set<LiveCall>;
 
 /** What holds for every call. */
 export type RelaySettings = {
@@ -36,6 +39,7 @@ export type RelaySettings = {
 };
 
 type Asked = {
+  caller: { keyid: string };
   /** Who may be asked, the first first. */
   providers: readonly Provider[];
   operation: Operation;
@@ -101,8 +105,8 @@ export async function relay(asked: Asked, settings: RelaySettings): Promise<Rela
     );
   };
   const watch = new Watch({ elapsedMs, look });
-  const endNow = (reason: ApiError) => pump.abort(reason);
-  live.add(endNow);
+  const liveCall: LiveCall = { keyid: asked.caller.keyid, endNow: (reason) => pump.abort(reason) };
+  live.add(liveCall);
 
   const ask = () => {
     const onPhase = () => pump !== undefined && watch.lookBy(pump.sinceMs + patienceIn(pump.phase, provider));
@@ -143,7 +147,7 @@ export async function relay(asked: Asked, settings: RelaySettings): Promise<Rela
     };
   } finally {
     watch.stop();
-    live.delete(endNow);
+    live.delete(liveCall);
   }
 }
 

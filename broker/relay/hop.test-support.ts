@@ -134,6 +134,7 @@ export function openHops() {
       const origin = await listen((request, response) => {
         const end = relay(
           {
+            caller: { keyid: 'desktop' },
             providers,
             operation: request.url === '/embeddings' ? 'embeddings' : 'chat',
             bodyFor: ({ name }) => Buffer.from(`{"model":"m","messages":[],"for":"${name}"}`),

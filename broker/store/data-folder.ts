@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync, openSync, fsyncSync, closeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { OperatorError } from '../log/operator-error.ts';
 
 /** The folder `data:` names, held by one broker at a time. */
 export type DataFolder = {
@@ -15,7 +16,7 @@ export type DataFolder = {
 };
 
 /** Thrown with a sentence for the operator when the folder cannot be used. */
-export class DataFolderError extends Error {
+export class DataFolderError extends OperatorError {
   override name = 'DataFolderError';
 }
 
@@ -57,8 +58,8 @@ function replaceFile(path: string, text: string, { isDurable }: { isDurable: boo
   if (isDurable) syncFolder(dirname(path));
 }
 
-// Which names a folder has is written to disk apart from what the files hold.
-function syncFolder(folder: string): void {
+/** Waits until the disk has the names in a folder; they are written apart from what the files hold. */
+export function syncFolder(folder: string): void {
   // Windows opens no folders, and writes such changes through by itself.
   if (process.platform === 'win32') return;
   const handle = openSync(folder, 'r');

@@ -1,5 +1,5 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, globSync, mkdtempSync, chownSync, rmSync } from 'node:fs';
+import { existsSync, globSync, mkdtempSync, chownSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +14,8 @@ export type PostgresServer = {
   /** The server itself, to be stopped and started by those who test what happens then. */
   port: number;
   kill: (signal: NodeJS.Signals) => Promise<void>;
+  /** At once and with every process that it has, as when the machine goes. */
+  killWhole: () => Promise<void>;
   start: () => Promise<void>;
 };
 
@@ -21,10 +23,11 @@ let running: Promise<PostgresServer | undefined> | undefined;
 
 /** The server, started when it is first asked for; undefined where this machine has none. In CI it must have one. */
 export function postgresServer(): Promise<PostgresServer | undefined> {
-  return (running ??= startServer());
+  return (running ??= startPostgres());
 }
 
-async function startServer(): Promise<PostgresServer | undefined> {
+/** A server of its own; a strict one waits for the disk at each commit, and asks for the password that is in its URLs. */
+export async function startPostgres({ isStrict = false } = {}): Promise<PostgresServer | undefined> {
   const bin = findBinaries();
   if (bin === undefined) {
     if (process.env['CI'] === 'true') throw new Error('There is no Postgres; install the package postgresql.');
@@ -34,26 +37,39 @@ async function startServer(): Promise<PostgresServer | undefined> {
   const folder = mkdtempSync(join(tmpdir(), 'sallyport-postgres-'));
   // Postgres refuses to run as root, and its package brings a user.
   const user = process.getuid?.() === 0 ? idsOf('postgres') : undefined;
-  if (user !== undefined) chownSync(folder, user.uid, user.gid);
   const as = { ...user, cwd: folder, env: { ...process.env, LC_ALL: 'C.UTF-8' } };
   const data = join(folder, 'data');
-  execFileSync(join(bin, 'initdb'), ['-D', data, '-U', 'postgres', '-A', 'trust', '--no-sync'], {
-    ...as,
-    stdio: 'pipe',
-  });
+  const passwordFile = join(folder, 'password');
+  writeFileSync(passwordFile, PASSWORD);
+  for (const path of [folder, passwordFile]) if (user !== undefined) chownSync(path, user.uid, user.gid);
+  const entry = isStrict ? ['-A', 'scram-sha-256', `--pwfile=${passwordFile}`] : ['-A', 'trust'];
+  execFileSync(join(bin, 'initdb'), ['-D', data, '-U', 'postgres', ...entry, '--no-sync'], { ...as, stdio: 'pipe' });
   const port = await freePort();
-  const settings = [`port=${port}`, 'listen_addresses=127.0.0.1', `unix_socket_directories=${folder}`, 'fsync=off'];
+  const settings = [
+    `port=${port}`,
+    'listen_addresses=127.0.0.1',
+    `unix_socket_directories=${folder}`,
+    `fsync=${isStrict ? 'on' : 'off'}`,
+  ];
   let server: ChildProcess;
-  const adminUrl = `postgresql://postgres@127.0.0.1:${port}/postgres`;
+  const address = `postgresql://postgres:${isStrict ? PASSWORD : ''}@127.0.0.1:${port}`;
+  const adminUrl = `${address}/postgres`;
   const start = async () => {
     server = spawn(join(bin, 'postgres'), ['-D', data, ...settings.flatMap((one) => ['-c', one])], {
       ...as,
       stdio: 'ignore',
     });
+    // It ends with this process, and does not keep it from ending.
+    server.unref();
     for (let waited = 0; !(await answers(adminUrl)); waited++) {
       if (waited > 200) throw new Error('Postgres does not answer');
       await setTimeout(50);
     }
+  };
+  const kill = async (signal: NodeJS.Signals) => {
+    const gone = new Promise((resolve) => server.once('exit', resolve));
+    server.kill(signal);
+    await gone;
   };
   await start();
   process.once('exit', () => {
@@ -66,15 +82,29 @@ async function startServer(): Promise<PostgresServer | undefined> {
     async freshUrl() {
       const name = `t${process.pid}_${++made}`;
       await runSql(adminUrl, `create database ${name}`);
-      return `postgresql://postgres@127.0.0.1:${port}/${name}`;
+      return `${address}/${name}`;
     },
-    async kill(signal) {
-      const gone = new Promise((resolve) => server.once('exit', resolve));
-      server.kill(signal);
-      await gone;
+    kill,
+    async killWhole() {
+      // Each of its processes has a group of its own, and goes on for a moment after the first one is gone.
+      const processes = await runSql(adminUrl, 'select pid from pg_stat_activity');
+      await kill('SIGKILL');
+      for (const { pid } of processes) killIfThere(Number(pid));
     },
     start,
   };
+}
+
+/** The password of a strict server: what may stand in no message. */
+export const PASSWORD = 'correct-horse-battery';
+
+function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    // It saw that the first one was gone, and went too.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
 }
 
 function findBinaries(): string | undefined {

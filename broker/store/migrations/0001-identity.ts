@@ -98,6 +98,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     .addColumn('hash', 'text', (column) => column.notNull())
     .addPrimaryKeyConstraint('audit_entries_pk', ['chain', 'n'])
     .execute();
+  // For those who read the latest, and for nobody else: what is verified is read by chain.
+  await schema.createIndex('audit_entries_at').on('audit_entries').column('at').execute();
   await schema
     .createTable('audit_checkpoints')
     .addColumn('n', 'bigint', (column) => column.primaryKey())

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { createSecretKey, generateKeyPairSync } from 'node:crypto';
 import { signBytes, verifiesBytes } from '@sallyport/protocol/keys.ts';
 import { Secret } from '@sallyport/protocol/secret.ts';
-import { clientKeys } from './key-ring.ts';
+import { clientKeys } from './client-keys.ts';
 
-describe('the key ring', () => {
+describe('the keys of clients', () => {
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
   const bytes = Buffer.alloc(32, 1);
   const find = clientKeys([
@@ -19,7 +19,7 @@ describe('the key ring', () => {
     it(`finds ${name} by its name, with a key that verifies and the caller it speaks for`, () => {
       const row = find(name);
       assert.ok(row);
-      assert.deepEqual(row.caller, { kind: 'client', name, products });
+      assert.deepEqual(row.caller, { kind: 'client', name, keyid: name, products });
       assert.equal(verifiesBytes('words', signBytes('words', signer), row.key), true);
       assert.equal(verifiesBytes('other', signBytes('words', signer), row.key), false);
     });

@@ -143,7 +143,7 @@ async function addDevice(tx: Transaction, records: Records, { asked, found, psk,
     details,
     requestId,
   });
-  return answer(found, deviceId, made, psk, daemonKey);
+  return writeAnswer(found, deviceId, made, psk, daemonKey);
 }
 
 /** A device's new key as the broker keeps it: a secret that was agreed on, or a public key. */
@@ -205,10 +205,10 @@ async function answerAgain(tx: Transaction, found: Invite, psk: Buffer, daemonKe
   // Swept because it was never heard, or revoked since: the code is spent all the same.
   if (key === undefined || key.revoked_at !== null || key.state === 'gone') return new ApiError('device_revoked');
   const brokerKey = key.broker_key === null ? undefined : Buffer.from(key.broker_key, 'base64url');
-  return answer(found, found.device_id!, { keyid: key.keyid, ...(brokerKey && { brokerKey }) }, psk, daemonKey);
+  return writeAnswer(found, found.device_id!, { keyid: key.keyid, ...(brokerKey && { brokerKey }) }, psk, daemonKey);
 }
 
-function answer(
+function writeAnswer(
   { products }: Pick<Invite, 'products'>,
   deviceId: string,
   { keyid, brokerKey }: Pick<MadeKey, 'keyid' | 'brokerKey'>,

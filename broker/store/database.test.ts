@@ -101,6 +101,15 @@ onEachDatabase('the database', (fresh) => {
     await database.close();
   });
 
+  it('cannot be used yet where a table or a column is missing; any other mistake is ours', async () => {
+    const { read } = fresh().database;
+    const ask = (text: string) => sql.raw(text).execute(read);
+    for (const early of ['select * from wings', 'select wings from devices']) {
+      await assert.rejects(ask(early), { code: 'store_unavailable' });
+    }
+    await assert.rejects(ask('selec 1'), (error: Error) => /syntax error/.test(error.message));
+  });
+
   it('reads counts and times as numbers', async () => {
     const asked = sql<{ big: unknown }>`select cast(1790000000000 as bigint) as big`;
     assert.equal((await asked.execute(fresh().database.read)).rows[0]?.big, 1_790_000_000_000);

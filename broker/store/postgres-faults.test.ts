@@ -43,6 +43,14 @@ describe('Postgres in trouble', () => {
   }
 
   const read = (database: Database) => database.read.selectFrom('devices').select('id').execute();
+  /** Until every connection that it may have works again, and not only the one that comes first. */
+  async function healed(database: Database): Promise<void> {
+    const from = performance.now();
+    const all = () => Promise.allSettled(Array.from({ length: 20 }, () => read(database)));
+    while ((await all()).some(({ status }) => status === 'rejected')) await setTimeout(100);
+    assert.ok(performance.now() - from < HEALED_WITHIN_MS, 'it took too long');
+  }
+
   const changed = (change: (url: URL) => void) => {
     const other = new URL(url);
     change(other);
@@ -167,11 +175,8 @@ describe('Postgres in trouble', () => {
       assert.deepEqual(outcomes, new Set(['ok', 'store_unavailable']));
 
       await server.start();
-      const from = performance.now();
-      // Every connection that it may have, and not only the one that comes first.
-      await Promise.all(Array.from({ length: 20 }, () => read(database)));
+      await healed(database);
       await database.write((tx) => enrol(tx, `after-${signal}`));
-      assert.ok(performance.now() - from < HEALED_WITHIN_MS);
     }
   });
 
@@ -218,9 +223,7 @@ describe('Postgres in trouble', () => {
       assert.equal((outcome.reason as { code?: string }).code, 'store_unavailable');
     }
     dead.setDead(false);
-    const from = performance.now();
-    await Promise.all(Array.from({ length: 20 }, () => read(database)));
-    assert.ok(performance.now() - from < HEALED_WITHIN_MS);
+    await healed(database);
   });
 
   it('when a statement takes too long', async () => {
@@ -282,7 +285,7 @@ describe('Postgres in trouble', () => {
 
   it('and leaves alone what is a mistake of ours', async () => {
     const database = await open();
-    await assert.rejects(read(database), (error: Error) => /relation "devices" does not exist/.test(error.message));
+    await assert.rejects(sql`select 1 / 0`.execute(database.read), /^error: division by zero$/);
     await assert.rejects(
       database.write(() => Promise.reject(new Error('a timeout of something else'))),
       /^Error: a timeout of something else$/,

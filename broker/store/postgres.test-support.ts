@@ -54,15 +54,18 @@ export async function startPostgres({ isStrict = false } = {}): Promise<Postgres
   let server: ChildProcess;
   const address = `postgresql://postgres:${isStrict ? PASSWORD : ''}@127.0.0.1:${port}`;
   const adminUrl = `${address}/postgres`;
-  const start = async () => {
+  const launch = () => {
     server = spawn(join(bin, 'postgres'), ['-D', data, ...settings.flatMap((one) => ['-c', one])], {
       ...as,
       stdio: 'ignore',
     });
-    // It ends with this process, and does not keep it from ending.
-    server.unref();
+  };
+  const start = async () => {
+    launch();
     for (let waited = 0; !(await answers(adminUrl)); waited++) {
-      if (waited > 200) throw new Error('Postgres does not answer');
+      if (waited > 600) throw new Error('Postgres does not answer');
+      // After a kill it refuses to begin while one of its old processes is still on its way out.
+      if (server.exitCode !== null) launch();
       await setTimeout(50);
     }
   };

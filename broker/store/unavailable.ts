@@ -24,7 +24,8 @@ const BROKEN = /timeout|Connection terminated|not queryable|discarded|SSL connec
 /** Whether an error of a database's driver is about the database itself, not about what it was asked. */
 export function isUnavailable(error: unknown): boolean {
   const { errcode, syscall, message } = error as { errcode?: number; syscall?: string; message?: string };
-  if (errcode !== undefined) return SQLITE_TROUBLE.has(errcode & 0xff);
+  if (errcode !== undefined)
+    return SQLITE_TROUBLE.has(errcode & 0xff) || /^no such (?:table|column)/.test(message ?? '');
   return (
     error instanceof TurnError ||
     // Every address of a name refused.

@@ -14,8 +14,8 @@ import { MemoryCounters } from './limits/counters-memory.ts';
 import type { Logger } from './log/logger.ts';
 import { OperatorError } from './log/operator-error.ts';
 import { buildProviders } from './providers/providers.ts';
-import type { LiveCalls } from './relay/attempt.ts';
 import { IdempotencyMemory } from './relay/idempotency.ts';
+import { LiveCalls } from './relay/live-calls.ts';
 import { openDataFolder, type DataFolder } from './store/data-folder.ts';
 
 type Settings = {
@@ -47,7 +47,7 @@ export async function openBroker({ config, log, now, elapsedMs }: Settings): Pro
 
 async function openOver(folder: DataFolder, { config, log, now, elapsedMs }: Settings): Promise<Broker> {
   const warn = (what: string, error: unknown) => log.warn({ cause: error }, what);
-  const live: LiveCalls = new Set();
+  const live = new LiveCalls();
   const endRevoked = () => {
     for (const { keyid, endNow } of live) {
       const refusal = identities.deviceKeys.refusalOf(keyid);

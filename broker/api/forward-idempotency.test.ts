@@ -9,6 +9,7 @@ import type { Provider } from '../providers/provider.ts';
 import type { RelaySettings } from '../relay/attempt.ts';
 import { answerTo, DONE, event, JSON_TYPE, openHops, read, saying, SSE } from '../relay/hop.test-support.ts';
 import { IdempotencyMemory } from '../relay/idempotency.ts';
+import { LiveCalls } from '../relay/live-calls.ts';
 import { forward, type WithAnswer } from './forward.ts';
 
 type Asked = { key?: string; client?: string; product?: string; path?: string; text?: string; stream?: boolean };
@@ -42,7 +43,7 @@ describe('forwarding what is asked twice under an Idempotency-Key', () => {
       pingMs: 5000,
       slowReaderMs: 5000,
       hideUpstreamErrors: false,
-      live: new Set(),
+      live: new LiveCalls(),
     };
     const idempotency = new IdempotencyMemory({ now: Date.now });
     const way = { providers: [provider], relay, idempotency };

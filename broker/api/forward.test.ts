@@ -8,6 +8,7 @@ import type { Operation, Provider } from '../providers/provider.ts';
 import { ScriptedDispatcher } from '../providers/scripted-dispatcher.ts';
 import type { RelaySettings } from '../relay/attempt.ts';
 import { IdempotencyMemory } from '../relay/idempotency.ts';
+import { LiveCalls } from '../relay/live-calls.ts';
 import { forward, type WithAnswer } from './forward.ts';
 
 type Seen = { path: string; body: string };
@@ -45,7 +46,7 @@ async function send(
     pingMs: 15_000,
     slowReaderMs: 60_000,
     hideUpstreamErrors: false,
-    live: new Set(),
+    live: new LiveCalls(),
   } satisfies RelaySettings;
   let result: Promise<WithAnswer> | undefined;
   const server = createServer((_, response) => {

@@ -4,8 +4,9 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import { setTimeout } from 'node:timers/promises';
 import { ApiError, type ErrorCode } from '@sallyport/protocol/errors.ts';
 import { Agent } from 'undici';
-import type { LiveCalls, Relayed } from './attempt.ts';
+import type { Relayed } from './attempt.ts';
 import { answerTo, DONE, event, JSON_TYPE, openHops, read, saying, SSE } from './hop.test-support.ts';
+import type { LiveCalls } from './live-calls.ts';
 
 const USAGE = { prompt_tokens: 7, completion_tokens: 3, total_tokens: 10 };
 

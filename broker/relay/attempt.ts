@@ -5,6 +5,7 @@ import { writeStreamError } from '../dialects/openai-chat/errors.ts';
 import type { Usage } from '../dialects/openai-chat/usage.ts';
 import { SseError } from '../dialects/sse.ts';
 import type { Operation, Provider } from '../providers/provider.ts';
+import type { LiveCalls } from './live-calls.ts';
 import { HungUp, Lingering, Pump, type Kept, type Phase } from './pump.ts';
 import { Reply } from './reply.ts';
 import { Watch } from './watch.ts';
@@ -22,12 +23,6 @@ export type Relayed = {
   error: ApiError | undefined;
   kept: Kept | undefined;
 };
-
-/** A call under way: whose it is, and the way to end it. */
-export type LiveCall = { keyid: string; endNow: (reason: ApiError) => void };
-
-/** Every call under way. A stopping broker ends them all; a key that is revoked, its own. */
-export type LiveCalls = Set<LiveCall>;
 
 /** What holds for every call. */
 export type RelaySettings = {
@@ -105,8 +100,7 @@ export async function relay(asked: Asked, settings: RelaySettings): Promise<Rela
     );
   };
   const watch = new Watch({ elapsedMs, look });
-  const liveCall: LiveCall = { keyid: asked.caller.keyid, endNow: (reason) => pump.abort(reason) };
-  live.add(liveCall);
+  const leave = live.enter({ keyid: asked.caller.keyid, endNow: (reason) => pump.abort(reason) });
 
   const ask = () => {
     const onPhase = () => pump !== undefined && watch.lookBy(pump.sinceMs + patienceIn(pump.phase, provider));
@@ -147,7 +141,7 @@ export async function relay(asked: Asked, settings: RelaySettings): Promise<Rela
     };
   } finally {
     watch.stop();
-    live.delete(liveCall);
+    leave();
   }
 }
 

@@ -13,6 +13,7 @@ import { Agent, type Dispatcher } from 'undici';
 import { ApiError } from '@sallyport/protocol/errors.ts';
 import type { Provider } from '../providers/provider.ts';
 import { relay, type Relayed, type RelaySettings } from './attempt.ts';
+import { LiveCalls } from './live-calls.ts';
 import { HungUp, Pump, type PumpEnd } from './pump.ts';
 import { Reply } from './reply.ts';
 
@@ -127,7 +128,7 @@ export function openHops() {
         pingMs: 5000,
         slowReaderMs: 5000,
         hideUpstreamErrors: false,
-        live: new Set(),
+        live: new LiveCalls(),
         ...more,
       };
       const calls: { response: ServerResponse; end: Promise<Relayed | ApiError> }[] = [];

@@ -6,7 +6,7 @@ import type { Usage } from '../dialects/openai-chat/usage.ts';
 import { SseError } from '../dialects/sse.ts';
 import type { Operation, Provider } from '../providers/provider.ts';
 import type { LiveCalls } from './live-calls.ts';
-import { HungUp, Lingering, Pump, type Kept, type Phase } from './pump.ts';
+import { Lingering, Pump, type Kept, type Phase } from './pump.ts';
 import { Reply } from './reply.ts';
 import { Watch } from './watch.ts';
 
@@ -74,7 +74,7 @@ export async function relay(asked: Asked, settings: RelaySettings): Promise<Rela
       watch.lookBy(elapsedMs() + slowReaderMs);
     },
     onDrained: () => pump.resume(),
-    onClosed: () => pump.abort(new HungUp()),
+    onClosed: () => pump.hangUp(),
   });
   const { totalMs } = provider.timeouts;
   const totalBy = startedMs + totalMs;

@@ -104,6 +104,11 @@ export class Pump implements Dispatcher.DispatchHandler {
     else this.#controller.abort(reason);
   }
 
+  /** The caller is gone. Every answer closes in the end; an error object for each would cost as much as the signature. */
+  hangUp(): void {
+    if (!this.#isOver) this.abort(new HungUp());
+  }
+
   pause(): void {
     if (this.#isOver) return;
     this.#isPaused = true;

@@ -45,7 +45,10 @@ export function forward(operation: Operation, { providers, relay: settings, idem
     try {
       const relayed = await relay(
         {
-          ...call,
+          response: call.response,
+          answerHeaders: call.answerHeaders,
+          arrivedMs: call.arrivedMs,
+          requestId,
           providers: able,
           operation,
           bodyFor: (provider) => (operation === 'chat' ? withCeiling(call, provider) : body),

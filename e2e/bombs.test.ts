@@ -99,8 +99,8 @@ describe('a bomb', function () {
     it(`is refused within a second: ${what}`, async () => {
       const refused = () => measured(what, () => world.ask({ body }));
       let { status, error, ms, grown } = await refused();
-      // Once more, where the machine had other things to do.
-      if (ms >= 1000) ({ status, error, ms, grown } = await refused());
+      // Again, where the machine had other things to do.
+      for (let more = 2; ms >= 1000 && more > 0; more--) ({ status, error, ms, grown } = await refused());
       assert.deepEqual([status, error.code], [400, 'json_malformed']);
       // The body itself, once in pieces and once joined, and what the names need until there are too many.
       assert.ok(ms < 1000 && grown < 2 * body.length + 2 * SLACK, `${ms} ms, ${grown} bytes more`);

@@ -49,6 +49,7 @@ export function forward(operation: Operation, { providers, relay: settings, idem
           answerHeaders: call.answerHeaders,
           arrivedMs: call.arrivedMs,
           requestId,
+          caller,
           providers: able,
           operation,
           bodyFor: (provider) => (operation === 'chat' ? withCeiling(call, provider) : body),

@@ -66,7 +66,7 @@ export class AuditLog {
       actor: storable(actor),
       action,
       target: storable(target),
-      details: JSON.stringify(details),
+      details: storable(JSON.stringify(details)),
       request_id: requestId === undefined ? null : storable(requestId),
     };
     const hash = hashOfEntry(previous, entry);

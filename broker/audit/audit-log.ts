@@ -122,7 +122,7 @@ export class AuditLog {
   }
 }
 
-// Postgres refuses NUL in a text.
+// Postgres refuses NUL in a text, and some readers of lines take the other two for the end of one.
 function storable(text: string): string {
-  return text.replaceAll('\0', '\uFFFD');
+  return text.replace(/[\0\u2028\u2029]/g, '\uFFFD');
 }

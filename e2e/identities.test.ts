@@ -26,13 +26,13 @@ describe('the first invitation', function () {
 
   it('lets one device in by a code from the environment, once, and a restart does not renew it', async () => {
     const more = `first_invite: "product-a:${CODE}"`;
-    const first = await openWorld({ more });
+    const first = await openWorld({ more, database: 'sqlite' });
     const offer = newOffer();
     const held = readEnrolment(CODE, offer, await askToEnrol(first, CODE, offer));
     assert.equal((await whoAmI(first, held.key)).status, 200);
     assert.ok(!first.log.join('').includes('3D8W'), 'the code is not in the log');
     await first.close({ keep: true });
-    const second = await openWorld({ more, folder: first.folder });
+    const second = await openWorld({ more, database: 'sqlite', folder: first.folder });
     try {
       assert.equal((await askToEnrol(second, CODE, newOffer())).error.code, 'invite_used');
       assert.equal((await whoAmI(second, held.key)).status, 200);
@@ -41,7 +41,7 @@ describe('the first invitation', function () {
     } finally {
       await second.close({ keep: true });
     }
-    const third = await openWorld({ more, folder: first.folder });
+    const third = await openWorld({ more, database: 'sqlite', folder: first.folder });
     try {
       assert.equal((await askToEnrol(third, CODE, newOffer())).error.code, 'invite_unknown');
     } finally {

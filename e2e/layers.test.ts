@@ -71,6 +71,28 @@ describe('the house', () => {
     }
   });
 
+  it('lets the two programs know of each other by the protocol alone', () => {
+    const daemon = files('daemon/**/*.ts').filter((name) => !name.endsWith('.test-support.ts'));
+    assert.ok(daemon.length > 20);
+    for (const file of daemon) {
+      for (const path of importsOf(file)) {
+        if (!path.startsWith('.'))
+          assert.match(
+            path,
+            /^(?:node:|@sallyport\/protocol\/|commander$|node-cron$|@napi-rs\/keyring$|keytar$)/,
+            `${file}: ${path}`,
+          );
+        else
+          assert.match(
+            normalize(join(dirname(file), path)),
+            /^daemon\//,
+            `${file} reaches outside the daemon: ${path}`,
+          );
+      }
+    }
+    for (const file of broker) for (const path of importsOf(file)) assert.ok(!path.includes('daemon/'), file);
+  });
+
   it('names every import by its exact file', () => {
     for (const file of [...broker, ...files('protocol/**/*.ts'), ...files('*.ts')]) {
       for (const path of importsOf(file).filter((name) => /^(?:\.|@sallyport)/.test(name))) {
@@ -81,7 +103,7 @@ describe('the house', () => {
 
   it('has no room for leftovers', () => {
     const leftovers = /(?:^|\/)(?:utils?|helpers?|common|shared|misc|index)(?:\.ts|\/)/;
-    for (const file of files('{broker,protocol,e2e,bench}/**/*.ts')) {
+    for (const file of files('{broker,daemon,protocol,e2e,bench}/**/*.ts')) {
       assert.doesNotMatch(file, leftovers);
     }
   });

@@ -12,14 +12,15 @@ const run = promisify(execFile);
 function copyHouse(): string {
   const folder = mkdtempSync(join(tmpdir(), 'sallyport-'));
   for (const name of ['start.ts', 'package.json']) copyFileSync(name, join(folder, name));
-  for (const name of ['broker', 'protocol', 'node_modules']) symlinkSync(resolve(name), join(folder, name));
+  for (const name of ['broker', 'daemon', 'protocol', 'node_modules']) symlinkSync(resolve(name), join(folder, name));
   return folder;
 }
 
 describe('npm start', function () {
   this.timeout(60_000);
   const folder = copyHouse();
-  const env = { ...process.env, PORT: String(20_000 + (process.pid % 20_000)), OPENAI_API_KEY: '' };
+  const port = 20_000 + (process.pid % 20_000);
+  const env = { ...process.env, PORT: String(port), SALLYPORT_PORT: String(port + 20_000), OPENAI_API_KEY: '' };
   after(() => rmSync(folder, { recursive: true, force: true }));
 
   async function start() {
@@ -42,20 +43,35 @@ describe('npm start', function () {
     };
   }
 
+  /** The command that was printed under this name, as a person pastes it. */
+  const printed = (said: string, beginning: string) =>
+    said
+      .split('\n')
+      .find((line) => line.trim().startsWith(beginning))!
+      .trim();
+  const paste = (line: string, more: Record<string, string> = {}) =>
+    run('sh', ['-c', line], { cwd: folder, env: { ...env, ...more } });
+
   const call = (...text: string[]) => {
     const main = join(folder, 'broker', 'main.ts');
     const config = join(folder, '.sallyport', 'sallyport.yaml');
     return run(process.execPath, [main, 'call', '--config', config, ...text], { cwd: folder, env });
   };
 
-  it('makes what it needs, waits for nothing on the first start, and prints a command that streams an answer', async () => {
+  it('makes what it needs, opens both doors, and prints commands that get an answer', async () => {
     const began = performance.now();
     const broker = await start();
     try {
       assert.match(broker.said(), /Made \.sallyport\/sallyport\.yaml/);
-      assert.match(broker.said(), new RegExp(`ready at http://127.0.0.1:${env.PORT}`));
-      assert.match(broker.said(), /npm run -s call -- "hello"/);
-      assert.ok(performance.now() - began < 5000);
+      assert.match(broker.said(), new RegExp(`Broker {9}http://127.0.0.1:${env.PORT}`));
+      assert.ok(performance.now() - began < 8000);
+      const streamed = await paste(printed(broker.said(), 'curl '));
+      assert.match(streamed.stdout, /"content":"hello"[^]*data: \[DONE\]/);
+      const [, base, token] = /OPENAI_BASE_URL=(\S+) OPENAI_API_KEY=(\S+)/.exec(broker.said())!;
+      const variables = { OPENAI_BASE_URL: base!, OPENAI_API_KEY: token! };
+      const answered = await paste(printed(broker.said(), 'node --input-type'), variables);
+      assert.equal(answered.stdout, 'This is the built-in echo, not an AI model. You said: hello\n');
+      assert.equal(statSync(join(folder, '.sallyport', 'desktop')).mode & 0o777, 0o700);
       assert.equal(statSync(join(folder, '.sallyport', 'sallyport.yaml')).mode & 0o777, 0o600);
       const { stdout } = await call('hello');
       assert.equal(stdout, 'This is the built-in echo, not an AI model. You said: hello\n');
@@ -71,7 +87,7 @@ describe('npm start', function () {
     const began = performance.now();
     const broker = await start();
     assert.doesNotMatch(broker.said(), /Made|waiting/);
-    assert.ok(performance.now() - began < 3000);
+    assert.ok(performance.now() - began < 5000);
     assert.match((await call('again')).stdout, /You said: again/);
     await broker.stop('SIGKILL');
   });
@@ -86,7 +102,10 @@ describe('npm start', function () {
   it('leaves no secret in its log', () => {
     const secret = /hex:([0-9a-f]{64})/.exec(readFileSync(join(folder, '.sallyport', 'sallyport.yaml'), 'utf8'))?.[1];
     assert.ok(secret);
-    const log = readFileSync(join(folder, '.sallyport', 'broker.log'), 'utf8');
+    const log = ['broker.log', 'daemon.log']
+      .map((name) => readFileSync(join(folder, '.sallyport', name), 'utf8'))
+      .join('');
+    assert.doesNotMatch(log, /spl_[\w-]{20}/);
     assert.ok(log.includes('"caller":"desktop"'));
     assert.ok(!log.includes(secret));
   });

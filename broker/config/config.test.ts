@@ -239,6 +239,16 @@ describe('environment', () => {
     );
   });
 
+  it('passes over the variables of a daemon on the same machine', () => {
+    const env = {
+      SALLYPORT_HOME: '/h',
+      SALLYPORT_PORT: '1',
+      SALLYPORT_KEYCHAIN: 'file',
+      SALLYPORT_INSECURE_KEY_FILE: 'true',
+    };
+    assert.deepEqual(without(env), without({}));
+  });
+
   it('may hold variables with our prefix that the file mentions', () => {
     const { data } = configOf(read('data: ${SALLYPORT_PLACE}', { SALLYPORT_PLACE: '/place' }));
     assert.equal(data, '/place');

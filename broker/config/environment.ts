@@ -9,6 +9,9 @@ const OURS = 'SALLYPORT_';
 /** The variable that holds the path of the file. All others belong to a setting, and stand beside it in schema.ts. */
 export const FILE_VARIABLE = 'SALLYPORT_CONFIG';
 
+// Those of the daemon, which often runs on the same machine.
+const DAEMON_VARIABLES = ['HOME', 'PORT', 'KEYCHAIN', 'INSECURE_KEY_FILE'].map((name) => OURS + name);
+
 type Written = { readonly values: Record<string, unknown>; readonly place: Place };
 
 /** Lays the variables over what the file says. An empty one counts as not set: that is how many tools write "not set". */
@@ -26,7 +29,11 @@ export function overlay({ values, place }: Written, env: Environment): void {
  */
 export function checkVariables(env: Environment, mentioned: ReadonlySet<string> | undefined): Mistake[] {
   if (mentioned === undefined) return [];
-  const known = [FILE_VARIABLE, ...[...settingsIn(Settings)].flatMap(({ about }) => about.env ?? [])];
+  const known = [
+    FILE_VARIABLE,
+    ...DAEMON_VARIABLES,
+    ...[...settingsIn(Settings)].flatMap(({ about }) => about.env ?? []),
+  ];
   const byShortName = new Map(known.map((name) => [shortName(name), name]));
   return Object.keys(env)
     .filter((name) => name.startsWith(OURS) && !known.includes(name) && !mentioned.has(name))

@@ -230,7 +230,6 @@ describe('mistakes in the environment', () => {
     [{ SALLYPORT_TRUSTED_PROXY_HOPS: '1.5' }, 'SALLYPORT_TRUSTED_PROXY_HOPS', 'Write a whole number from 0 to 10.'],
     [{ SALLYPORT_BODY_BYTES: '25 MiB' }, 'SALLYPORT_BODY_BYTES', 'Write a whole number from 1024 (1 KiB) to 1073741824 (1 GiB); this is text.'],
     [{ SALLYPORT_PUBLIC_ULR: 'x' }, 'SALLYPORT_PUBLIC_ULR', 'There is no such variable; did you mean SALLYPORT_PUBLIC_URL?'],
-    [{ SALLYPORT_PORT: '1' }, 'SALLYPORT_PORT', 'There is no such variable; did you mean PORT?'],
     [{ SALLYPORT_WHATEVER: 'x' }, 'SALLYPORT_WHATEVER', 'There is no such variable; take it away, or mention it in the file.'],
     [{ SALLYPORT_CONFIG: 'x.yaml' }, 'SALLYPORT_CONFIG', 'There is no such file; give the path of one: /srv/x.yaml'],
   ] as [Environment, string, string][]) {

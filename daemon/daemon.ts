@@ -54,7 +54,6 @@ export async function openDaemon({ config, world, log, pid }: Settings): Promise
   const { home } = config;
   makePrivateFolder(home);
   const spoolFolder = join(home, 'spool');
-  makePrivateFolder(spoolFolder);
   const apps = openApps({ file: join(home, 'apps.json'), now: world.now, random: world.random });
   let self = await openSelf(config, world);
   let line: { brokerUrl: string; uplink: OpenUplink } | undefined;

@@ -12,15 +12,6 @@ const GOOGLE_STATUS: Readonly<Record<number, string>> = {
   504: 'DEADLINE_EXCEEDED',
 };
 
-const ANTHROPIC_TYPES = new Set<DoorError['type']>([
-  'invalid_request_error',
-  'authentication_error',
-  'permission_error',
-  'not_found_error',
-  'request_too_large',
-  'api_error',
-]);
-
 /** An error as the caller's own client library reads it. */
 export function writeError({ code, status, type, message }: DoorError, dialect: Dialect): string {
   switch (dialect) {
@@ -29,7 +20,7 @@ export function writeError({ code, status, type, message }: DoorError, dialect: 
     case 'anthropic':
       return JSON.stringify({
         type: 'error',
-        error: { type: ANTHROPIC_TYPES.has(type) ? type : 'api_error', message },
+        error: { type, message },
       });
     case 'google':
       return JSON.stringify({

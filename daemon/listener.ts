@@ -12,6 +12,8 @@ type Settings = {
   handle: Handle;
   /** The reason why nothing at all is heard from this sender; undefined for a program. */
   refusal: (request: IncomingMessage) => DoorError | undefined;
+  /** How long somebody may leave unread what was written for them. */
+  unreadMs?: number;
 };
 
 /** What one connection is at. */
@@ -26,7 +28,7 @@ const LINGER_MS = 2_000;
  * `request` event, so a check that stands only there is walked around. Nobody listens to `upgrade`, so that it is a request
  * like any other. Nothing listens on a port yet.
  */
-export function openListener({ admit, handle, refusal }: Settings): Server {
+export function openListener({ admit, handle, refusal, unreadMs = 60_000 }: Settings): Server {
   const server = createServer({
     headersTimeout: 10_000,
     // The reader of bodies has a time of its own, which is shorter.
@@ -86,7 +88,7 @@ export function openListener({ admit, handle, refusal }: Settings): Server {
     else answerRaw(socket, new DoorError(clientErrorCode(error)));
   });
   // For those who do not read what was written for them; an answer may think for as long as it likes.
-  server.timeout = 60_000;
+  server.timeout = unreadMs;
   server.on('timeout', (socket) => {
     const line = lines.get(socket);
     if (line === undefined || line.response.writableEnded) socket.destroy();

@@ -184,6 +184,12 @@ export function openUplink(settings: UplinkSettings): OpenUplink {
       if (isReady) connected();
       else socket.once(socket instanceof TLSSocket ? 'secureConnect' : 'connect', connected);
     });
+    // Node would only hang up, and nobody would be told.
+    request.once('upgrade', (_: IncomingMessage, socket: Socket) => {
+      socket.destroy();
+      const sentence = `What answers at ${url.host} switches protocols, which a broker never does; check its address.`;
+      fail(new UplinkError('broker_garbled', sentence, { sent: true }));
+    });
     request.once('response', (incoming: IncomingMessage) => {
       const status = incoming.statusCode ?? 0;
       // A client of ours that followed it would take its prompt to wherever it points. The broker sends none.

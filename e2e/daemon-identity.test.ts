@@ -25,6 +25,7 @@ describe('the identity of a desktop', function () {
   let world: World;
   let proxy: FaultProxy;
   const folders: string[] = [];
+  const closing: (() => void)[] = [];
   before(async () => {
     world = await openWorld({ database: 'sqlite' });
     proxy = await openFaultProxy(world.port);
@@ -34,7 +35,11 @@ describe('the identity of a desktop', function () {
     await world?.close();
     for (const folder of folders) rmSync(folder, { recursive: true, force: true });
   });
-  afterEach(() => proxy.plan(undefined));
+  afterEach(() => {
+    proxy.plan(undefined);
+    // A test that fails before its end must not leave them open.
+    for (const close of closing.splice(0)) close();
+  });
 
   function newDesk(more: Partial<Desk> = {}): Desk {
     const folder = mkdtempSync(join(tmpdir(), 'sallyport-desk-'));
@@ -172,7 +177,7 @@ describe('the identity of a desktop', function () {
   for (const lost of ['/v1/enroll/challenge', '/v1/enroll', '/v1/whoami', '/v1/keys/rotate']) {
     it(`is one device, and its own key works, when the answer of ${lost} is lost on its way`, async () => {
       let losing = '';
-      const losingProxy = await openForwardProxy((path) => path === losing);
+      const losingProxy = await openForwardProxy(closing, (path) => path === losing);
       const desk = newDesk({ network: { proxyEnv: { http_proxy: `http://127.0.0.1:${losingProxy.port}` } } });
       const before = (await devices()).length;
       const code = await newCode();
@@ -186,7 +191,6 @@ describe('the identity of a desktop', function () {
       if (isRotating) assert.equal(await ask(identity), 200);
       losing = '';
       await act();
-      losingProxy.close();
       assert.ok(
         losingProxy.carried.filter((path) => path === lost).length > 1,
         'it was asked through the proxy, twice',
@@ -199,7 +203,7 @@ describe('the identity of a desktop', function () {
 
   it('does not ask twice for what was refused, when it is run again with the same code', async () => {
     let losing = '/v1/enroll';
-    const losingProxy = await openForwardProxy((path) => path === losing);
+    const losingProxy = await openForwardProxy(closing, (path) => path === losing);
     const desk = newDesk({ network: { proxyEnv: { http_proxy: `http://127.0.0.1:${losingProxy.port}` } } });
     const asked = { url: world.base, code: '0000-1111-2222-3333-4444' };
     await assert.rejects(startDaemon(desk).enrol(asked), { code: 'broker_unreachable' });
@@ -207,7 +211,6 @@ describe('the identity of a desktop', function () {
     await assert.rejects(startDaemon(desk).enrol(asked), { brokerCode: 'invite_unknown' });
     assert.equal(losingProxy.carried.filter((path) => path === '/v1/enroll').length, 2);
     await startDaemon(desk).enrol({ ...asked, code: await newCode() });
-    losingProxy.close();
   });
 
   type Lie = [what: string, algorithm: Algorithm, path: string, change: object, before: string];
@@ -227,6 +230,7 @@ describe('the identity of a desktop', function () {
     it(`believes nobody on the way who puts ${what} into the answer of ${path}, by ${algorithm}`, async () => {
       let isLying = false;
       const liar = await openForwardProxy(
+        closing,
         () => false,
         (asked) => (isLying && asked === path ? change : undefined),
       );
@@ -243,7 +247,6 @@ describe('the identity of a desktop', function () {
       if (before !== '') assert.ok(!liar.carried.includes(before), `${before} was asked`);
       isLying = false;
       await act();
-      liar.close();
       assertSettled(desk, identity);
       assert.equal(await ask(identity), 200);
     });
@@ -382,11 +385,13 @@ describe('the identity of a desktop', function () {
     for (const [what, answer, code] of impostors) {
       it(`something that answers ${what}`, async () => {
         const server = createServer(answer).listen(0, '127.0.0.1');
+        closing.push(() => {
+          server.close();
+          server.closeAllConnections();
+        });
         await once(server, 'listening');
         const { port } = server.address() as AddressInfo;
         const { error, identity } = await fresh(`http://127.0.0.1:${port}`, UNKNOWN, { exchangeMs: 500 });
-        server.close();
-        server.closeAllConnections();
         assert.equal(error.code, code);
         assert.equal(identity.state, 'pending');
       });
@@ -614,6 +619,7 @@ function pour(response: ServerResponse): void {
  * of its own into others.
  */
 async function openForwardProxy(
+  closing: (() => void)[],
   loses: (path: string) => boolean,
   changes: (path: string) => object | undefined = () => undefined,
 ) {
@@ -631,14 +637,11 @@ async function openForwardProxy(
     incoming.pipe(outgoing);
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
-  return {
-    port: (server.address() as AddressInfo).port,
-    carried,
-    close() {
-      server.close();
-      server.closeAllConnections();
-    },
-  };
+  closing.push(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return { port: (server.address() as AddressInfo).port, carried };
 }
 
 /** Whether it was cut off; what else goes wrong is a failure. */

@@ -269,7 +269,8 @@ describe('Postgres in trouble', () => {
           .execute();
       });
     await Promise.all([rename('a', 'b'), rename('b', 'a')]);
-    assert.equal(attempts, 3);
+    // One of the two once more; on a slow machine they may meet again.
+    assert.ok(attempts >= 3 && attempts <= 6, String(attempts));
   });
 
   it('when transactions get in each other’s way again and again: 503, after four attempts', async () => {

@@ -177,6 +177,16 @@ describe('the encrypted file', () => {
     await assert.rejects(stolen.get('device'), failing('locked', /does not open/));
   });
 
+  it('begins anew over what an enrolment left that never came to its end, under another name and passphrase', async () => {
+    const first = await open();
+    await first.set('probe', VALUE);
+    await first.delete('probe');
+    const second = await open({ installId: 'install-2', passphrase: asks('another passphrase') });
+    await second.set('device', VALUE);
+    assert.deepEqual(await second.get('device'), VALUE);
+    await assert.rejects(open(), failing('failed', /belongs to another installation/));
+  });
+
   it('goes on with what another process has begun anew', async () => {
     const keychain = await open();
     await keychain.set('device', VALUE);

@@ -25,6 +25,7 @@ type Unlocked = { salt: string; key: KeyObject; source: Source };
 type Header = { source: Source; salt: Buffer; check: Buffer };
 
 const HEADER = 'keychain.sealed';
+const ITEM = 'item-';
 const ENDING = '.sealed';
 const VERSION = 'v1';
 
@@ -55,7 +56,22 @@ export async function openEncryptedFile(settings: EncryptedFileSettings): Promis
 
   function readHeader(): Header | undefined {
     const text = readFile(headerPath);
-    return text === undefined ? undefined : parseHeader(text, headerPath, installId);
+    if (text === undefined) return undefined;
+    const { install, ...header } = parseHeader(text, headerPath);
+    if (install === installId) return header;
+    if (hasItems()) {
+      throw new KeychainError(
+        'failed',
+        `${headerPath} belongs to another installation; enrol this one in a folder of its own, or delete this one.`,
+      );
+    }
+    // Left over from an enrolment that never came to its end: it protects nothing, and the next one may begin.
+    sayingWhy(() => removePrivateFile(headerPath));
+    return undefined;
+  }
+
+  function hasItems(): boolean {
+    return readdirSync(folder).some((file) => file.startsWith(ITEM) && file.endsWith(ENDING));
   }
 
   async function unlock(header: Header): Promise<Unlocked> {
@@ -71,7 +87,8 @@ export async function openEncryptedFile(settings: EncryptedFileSettings): Promis
 
   async function begin(from: Source): Promise<Unlocked> {
     sayingWhy(() => makePrivateFolder(folder));
-    refuseOrphans();
+    // Nobody can open items without their header, and a new one beside them would hide that.
+    if (hasItems()) throw damaged(headerPath);
     const passphrase = await passphraseFrom(from, { ...settings, isNew: true });
     const salt = freshSalt();
     const key = await keyOf(passphrase, salt);
@@ -86,12 +103,7 @@ export async function openEncryptedFile(settings: EncryptedFileSettings): Promis
     return unlock(theirs);
   }
 
-  /** Items without a header cannot be opened by anybody; a new header beside them would hide that. */
-  function refuseOrphans(): void {
-    if (readdirSync(folder).some((file) => file.endsWith(ENDING))) throw damaged(headerPath);
-  }
-
-  const pathOf = (name: string) => join(folder, `item-${name}${ENDING}`);
+  const pathOf = (name: string) => join(folder, `${ITEM}${name}${ENDING}`);
 
   return {
     ...(source === 'key-file' && { warning: INSECURE }),
@@ -130,19 +142,16 @@ function headerText({ source, salt, check }: Header, installId: string): string 
   return `${fields} ${sum(fields)}`;
 }
 
-function parseHeader(text: string, path: string, installId: string): Header {
+function parseHeader(text: string, path: string): Header & { install: string } {
   const end = text.lastIndexOf(' ');
   const fields = text.slice(0, Math.max(end, 0));
-  const [version, install, from, salt = '', check = ''] = fields.split(' ');
+  const [version, install = '', from, salt = '', check = ''] = fields.split(' ');
   const source = SOURCES.find((one) => one === from);
   if (text.slice(end + 1) !== sum(fields) || source === undefined) throw damaged(path);
   if (version !== VERSION) {
     throw new KeychainError('failed', `${path} was written by a newer version; install that one again.`);
   }
-  if (install !== installId) {
-    throw new KeychainError('failed', `${path} belongs to another installation; enrol this one for itself.`);
-  }
-  return { source, salt: Buffer.from(salt, 'base64url'), check: Buffer.from(check, 'base64url') };
+  return { install, source, salt: Buffer.from(salt, 'base64url'), check: Buffer.from(check, 'base64url') };
 }
 
 function sum(text: string): string {

@@ -8,7 +8,7 @@ import type { Report, Task } from './keychain-user.test-support.ts';
 
 // A session of its own with a real gnome-keyring in it, as a person has one after the login.
 
-const PARTS = ['dbus-daemon', 'gnome-keyring-daemon', 'secret-tool', 'gdbus'];
+const PARTS = ['dbus-daemon', 'dbus-send', 'gnome-keyring-daemon', 'secret-tool', 'gdbus'];
 
 /** Whether this machine has what the tests of the keychain need; in CI it must. */
 export function hasKeyring(): boolean {
@@ -33,7 +33,8 @@ export async function hasKeytar(): Promise<boolean> {
   }
 }
 
-function isThere(program: string): boolean {
+/** Whether there is such a program on the path. */
+export function isThere(program: string): boolean {
   try {
     execFileSync('sh', ['-c', 'command -v "$0"', program], { stdio: 'ignore' });
     return true;

@@ -9,6 +9,7 @@ import { invite } from './broker/control/invites.ts';
 import { openRecords } from './broker/control/records.ts';
 import { createTerminal } from './broker/main.ts';
 import { openLog } from './broker/log/logger.ts';
+import { OperatorError } from './broker/log/operator-error.ts';
 import { findKeys } from './broker/store/devices.ts';
 import { openStore } from './broker/store/open-store.ts';
 import type { DaemonConfig } from './daemon/config.ts';
@@ -19,6 +20,7 @@ import type { OpenIdentity } from './daemon/identity.ts';
 import { openLog as openDaemonLog } from './daemon/log.ts';
 import { createTerminal as createDesktop } from './daemon/main.ts';
 import { beginSelf } from './daemon/self.ts';
+import { TellableError } from './daemon/tellable-error.ts';
 
 // What `npm start` runs: the product on this machine, ready to be tried, with everything it needs made on the first start.
 
@@ -56,7 +58,7 @@ try {
   }
   terminal.say(`Stopping (${await asked})…`);
 } catch (error) {
-  if (!(error instanceof Error) || error instanceof TypeError) throw error;
+  if (!(error instanceof OperatorError || error instanceof TellableError)) throw error;
   terminal.say(error.message);
   terminal.exit(1);
 } finally {

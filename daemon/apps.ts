@@ -2,6 +2,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { DoorError } from './door-errors.ts';
 import { readPrivateFile, writePrivateFile } from './files.ts';
 import { valuesOf } from './guard.ts';
+import { TellableError } from './tellable-error.ts';
 
 /** A local program that may use the door. */
 export type App = { name: string; createdAt: string; expiresAt?: string };
@@ -17,7 +18,7 @@ type Settings = {
 };
 
 /** What is wrong with a wish about apps, in a sentence for the person who had it. */
-export class AppsError extends Error {
+export class AppsError extends TellableError {
   override name = 'AppsError';
 }
 

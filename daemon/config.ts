@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { posix, win32 } from 'node:path';
 import { BACKENDS, type Backend } from './keychain/keychain.ts';
+import { TellableError } from './tellable-error.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -23,7 +24,7 @@ export type DaemonConfig = Readonly<{
 }>;
 
 /** What is wrong with the settings, each in a sentence. */
-export class ConfigError extends Error {
+export class ConfigError extends TellableError {
   override name = 'ConfigError';
 }
 

@@ -5,6 +5,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { makePrivateFolder } from './files.ts';
+import { TellableError } from './tellable-error.ts';
 
 // The command line's way into the running daemon: a socket in a folder that only its owner may enter. No route of the door
 // changes a setting, so no web page and no other user can; whoever can open this socket could read the files beside it.
@@ -13,14 +14,14 @@ import { makePrivateFolder } from './files.ts';
 export type Verbs = Readonly<Record<string, (asked: Record<string, unknown>) => Promise<unknown>>>;
 
 /** Another daemon has this folder already. */
-export class AlreadyRunning extends Error {
+export class AlreadyRunning extends TellableError {
   override name = 'AlreadyRunning';
 }
 
 /** What the daemon said to a verb that it could not do. */
-export class VerbRefused extends Error {
+export class VerbRefused extends TellableError {
   override name = 'VerbRefused';
-  readonly exitCode: number;
+  override readonly exitCode: number;
 
   constructor(sentence: string, exitCode: number) {
     super(sentence);

@@ -4,6 +4,7 @@ import type { DaemonConfig } from './config.ts';
 import { controlPathOf, openControlSocket, type Verbs } from './control-socket.ts';
 import { openDoor } from './door.ts';
 import { makePrivateFolder, removePrivateFile, writePrivateFile } from './files.ts';
+import { IdentityError } from './identity-error.ts';
 import type { Enrolled, Identity } from './identity.ts';
 import { startJobs } from './jobs.ts';
 import { beginSelf, openSelf, type Self, type World } from './self.ts';
@@ -82,8 +83,7 @@ export async function openDaemon({ config, world, log, pid }: Settings): Promise
 
   const rotate = async () => {
     isAskedToRotate = false;
-    if (self === undefined)
-      throw new Error('This desktop is not enrolled; ask an administrator for a code: sallyport enroll.');
+    if (self === undefined) throw new IdentityError('not_enrolled');
     return enrolledWords(await self.identity.rotate(), self);
   };
   const verbs: Verbs = {

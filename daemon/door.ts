@@ -11,6 +11,7 @@ import { openGuard, valuesOf } from './guard.ts';
 import { openListener } from './listener.ts';
 import { findPortHolder } from './port-holder.ts';
 import { emptySpool } from './spool.ts';
+import { TellableError } from './tellable-error.ts';
 
 // READ FIRST: the listeners, the guard, the doors. What is not here on purpose: any route that changes a setting (that is the
 // control socket's), and Google's metadata (that has ports of its own, since it cannot ask for a token).
@@ -39,9 +40,9 @@ export type Door = {
 };
 
 /** The door cannot open where it should; main prints the sentence and exits with the code (EX_CONFIG: do not restart me). */
-export class DoorTaken extends Error {
+export class DoorTaken extends TellableError {
   override name = 'DoorTaken';
-  readonly exitCode = 78;
+  override readonly exitCode = 78;
 }
 
 /** What the stages find out about one request. */

@@ -14,6 +14,7 @@ import {
   type Stats,
 } from 'node:fs';
 import { dirname } from 'node:path';
+import { TellableError } from './tellable-error.ts';
 
 // Files that are nobody else's business. On Windows the profile's folder keeps others out, and there are no modes to look
 // at; everywhere else a file is used only when its owner, its kind and its mode say that we alone wrote it.
@@ -21,7 +22,7 @@ import { dirname } from 'node:path';
 const LARGEST_BYTES = 1_048_576;
 
 /** Thrown with a sentence for the person at the desk: which file is wrong, and what to do. */
-export class PrivateFileError extends Error {
+export class PrivateFileError extends TellableError {
   override name = 'PrivateFileError';
 }
 

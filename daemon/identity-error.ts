@@ -1,3 +1,5 @@
+import { TellableError } from './tellable-error.ts';
+
 type Row = { exitCode: number; says: string };
 
 // Every way in which there may be nothing to sign with, and what to do about it. `{words}` are filled in.
@@ -61,9 +63,9 @@ const ERRORS = {
 export type IdentityCode = keyof typeof ERRORS;
 
 /** Why there is nothing to sign with, or why an exchange for a key came to nothing; its message says what to do. */
-export class IdentityError extends Error {
+export class IdentityError extends TellableError {
   readonly code: IdentityCode;
-  readonly exitCode: number;
+  override readonly exitCode: number;
   /** The broker's own code, where it refused. */
   readonly brokerCode: string | undefined;
 

@@ -1,8 +1,10 @@
+import { TellableError } from './tellable-error.ts';
+
 /** Why the broker could not be asked. */
 export type UplinkCode = 'broker_unreachable' | 'broker_timeout' | 'broker_garbled' | 'broker_tls' | 'broker_url';
 
 /** A failure on the way to the broker; its message is a sentence for people. */
-export class UplinkError extends Error {
+export class UplinkError extends TellableError {
   readonly code: UplinkCode;
   /** Whether the broker may have heard any of it: then it may have been done. */
   readonly sent: boolean;

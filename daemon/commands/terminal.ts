@@ -1,5 +1,6 @@
 import type { DaemonConfig } from '../config.ts';
 import type { World } from '../self.ts';
+import { TellableError } from '../tellable-error.ts';
 
 /** What a command may do to the world around it; main hands it over, a test brings its own. */
 export type Terminal = {
@@ -21,9 +22,9 @@ export async function telling(terminal: Terminal, act: () => Promise<void>): Pro
   try {
     await act();
   } catch (error) {
-    if (!(error instanceof Error) || error instanceof TypeError || error instanceof RangeError) throw error;
+    if (!(error instanceof TellableError)) throw error;
     terminal.say(error.message);
-    terminal.exit((error as { exitCode?: number }).exitCode ?? 1);
+    terminal.exit(error.exitCode);
   }
 }
 

@@ -1,4 +1,5 @@
 import { PrivateFileError } from '../files.ts';
+import { TellableError } from '../tellable-error.ts';
 
 /**
  * Why a keychain gave nothing. `locked`: what we want is probably there, and somebody has to unlock it. `emptied`: it is
@@ -7,7 +8,7 @@ import { PrivateFileError } from '../files.ts';
 export type KeychainTrouble = 'locked' | 'emptied' | 'absent' | 'failed';
 
 /** Thrown with a sentence for the person at the desk: what is wrong, and what to do. It never holds a secret. */
-export class KeychainError extends Error {
+export class KeychainError extends TellableError {
   override name = 'KeychainError';
   readonly code: KeychainTrouble;
 

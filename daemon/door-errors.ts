@@ -28,7 +28,7 @@ export const DOOR_ERRORS = {
   origin_refused: {
     status: 403,
     type: 'permission_error',
-    says: 'Web pages are not heard here. If you trust this one, allow its exact origin: sallyport origins add ORIGIN.',
+    says: 'Web pages are not heard here. If you trust this one, write its exact origin under origins in config.json, in the folder of the daemon, and start the daemon again.',
   },
   site_refused: {
     status: 403,
@@ -146,37 +146,37 @@ export const DOOR_ERRORS = {
   key_unavailable: {
     status: 503,
     type: 'api_error',
-    says: 'The key of this computer cannot be used: {why} Run sallyport doctor to see what to do.',
+    says: 'The key of this computer cannot be used: {why} sallyport status shows which keychain has it.',
   },
   broker_unreachable: {
     status: 503,
     type: 'api_error',
-    says: 'The Sallyport broker cannot be reached: {why} Run sallyport doctor to see where the way ends.',
+    says: 'The Sallyport broker cannot be reached: {why} sallyport status shows which broker that is.',
   },
   broker_untrusted: {
     status: 502,
     type: 'api_error',
-    says: 'What answers in the place of the Sallyport broker is not trusted: {why} Run sallyport doctor to see what it is.',
+    says: 'What answers in the place of the Sallyport broker is not trusted: {why} sallyport status shows which broker that should be.',
   },
   broker_late: {
     status: 504,
     type: 'api_error',
-    says: 'The Sallyport broker cannot be reached in time: {why} Run sallyport doctor to see where the way ends.',
+    says: 'The Sallyport broker cannot be reached in time: {why} sallyport status shows which broker that is.',
   },
   broker_slow: {
     status: 504,
     type: 'api_error',
-    says: 'Nothing came from the Sallyport broker for {seconds} s. Try again, and run sallyport doctor if it stays so.',
+    says: 'Nothing came from the Sallyport broker for {seconds} s. Try again; if it stays so, tell the operator of the broker that sallyport status shows.',
   },
   broker_garbled: {
     status: 502,
     type: 'api_error',
-    says: 'What came back is not an answer of a Sallyport broker: {why} A proxy or a log-in page may stand between; run sallyport doctor.',
+    says: 'What came back is not an answer of a Sallyport broker: {why} A proxy or a log-in page may stand between; sallyport status shows the address that was asked.',
   },
   broker_cut: {
     status: 502,
     type: 'api_error',
-    says: 'The answer broke off before its end; what arrived is incomplete. Try again, and run sallyport doctor if it stays so.',
+    says: 'The answer broke off before its end; what arrived is incomplete. Try again; if it stays so, tell the operator of the broker that sallyport status shows.',
   },
   daemon_stopping: {
     status: 503,

@@ -262,7 +262,8 @@ async function listenOnBoth(
 type Trouble = { host: string; port: number; code: string | undefined; message: string; holder: string | undefined };
 
 function says({ host, port, code, message, holder }: Trouble): string {
-  if (code !== 'EADDRINUSE') return `The door cannot open at port ${port} of ${host}: ${message}. Set another port.`;
+  if (code !== 'EADDRINUSE')
+    return `The door cannot open at port ${port} of ${host}: ${message}. Choose another port: SALLYPORT_PORT=8788.`;
   const who = holder === undefined ? 'another program' : holder;
-  return `Port ${port} of ${host} is held by ${who}. Stop it, or set another port for Sallyport; it takes none by itself.`;
+  return `Port ${port} of ${host} is held by ${who}. Stop it, or choose another port, SALLYPORT_PORT=8788; none is taken by itself.`;
 }

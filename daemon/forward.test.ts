@@ -339,7 +339,7 @@ describe('a request on its way through the door', () => {
           world.answering = raw(bytes.slice(0, at), end);
           const { status, isWhole, text } = await world.ask({ body: CHAT });
           const isTold = status === 502 || status === 503;
-          assert.ok(isTold ? isWhole && /sallyport doctor/.test(text) : !isWhole, `cut at ${at}: ${status} ${text}`);
+          assert.ok(isTold ? isWhole && /sallyport status/.test(text) : !isWhole, `cut at ${at}: ${status} ${text}`);
           if (!isTold)
             assert.ok(
               body.startsWith(text.replace(/event: error\ndata: .*"broker_cut".*\n\n$/, '')),
@@ -393,7 +393,7 @@ describe('a request on its way through the door', () => {
     world.answering = () => {};
     const { status, headers, text } = await world.ask({ body: CHAT });
     assert.equal(status, 504);
-    assert.match(text, /for 2 s.*sallyport doctor/);
+    assert.match(text, /for 2 s.*sallyport status/);
     assert.equal(headers['x-should-retry'], 'false');
     await until(() => world.open === 0);
   });
@@ -417,7 +417,7 @@ describe('a request on its way through the door', () => {
       assert.equal(isWhole, true);
       assert.ok([502, 503, 504].includes(status), `${status} ${text}`);
       assert.equal((JSON.parse(text) as { type: string }).type, 'error');
-      assert.match(text, /sallyport doctor/);
+      assert.match(text, /sallyport status/);
       assert.doesNotMatch(text, /<html>/);
       await until(() => world.open === 0);
     });
@@ -458,7 +458,7 @@ describe('a request on its way through the door', () => {
       assert.equal(answer.status, status, answer.text);
       assert.equal(answer.headers['x-should-retry'], retries);
       if (status === 500) assert.doesNotMatch(answer.text, /EACCES|somebody/);
-      else assert.ok(answer.text.includes(error.message) && answer.text.includes('sallyport doctor'), answer.text);
+      else assert.ok(answer.text.includes(error.message) && answer.text.includes('sallyport status'), answer.text);
       assert.equal(other.logged.length, 1);
       await other.close();
     });
@@ -470,7 +470,7 @@ describe('a request on its way through the door', () => {
     other.broker.closeAllConnections();
     const { status, text } = await other.ask({ body: CHAT });
     assert.equal(status, 503);
-    assert.match(text, /Nothing listens.*sallyport doctor/);
+    assert.match(text, /Nothing listens.*sallyport status/);
     await other.close();
   });
 
